@@ -1,0 +1,101 @@
+// Package fallbacklog is the durable record of what was expected (claims) and
+// what happened (outcomes). It is the truth; the queue is transport and caches
+// are hints.
+//
+// # Promise
+//
+// Append returns nil only after the records are on the disk (fdatasync); all who
+// wait share one sync. What has been appended is read back in the order of its
+// positions, by readers that may follow the live tail. Damage is loud: a record
+// that cannot be read back makes Open, a reader and Verify fail with a
+// *CorruptError that names file and offset. It is never skipped.
+//
+// It does not promise that an Append which failed left nothing behind: after
+// ErrFull nothing of it will be read; after ErrPoisoned it may or may not be.
+//
+// # States
+//
+// A log is open, full or poisoned. Full: the last append met a full disk; nothing
+// is lost, and appends succeed again once there is room. Poisoned: a write or a
+// sync failed, so what the file holds is not known; every further append fails.
+// The remedy is to end the process and start it again: Open reads what is really
+// there.
+//
+// A segment is active, then sealed (footer written, nothing changes any more),
+// then indexed. Only the last segment may be active.
+//
+// # Commit points
+//
+//   - acceptance of a claim: Append of its `claimed` record returns nil
+//   - an outcome: Append of its record returns nil
+//   - a segment: the rename of <number>.seg.next, after its predecessor's footer
+//     has been synced
+//   - an index: the rename of its finished file; until then, and whenever it is
+//     missing or damaged, it is rebuilt from the segment
+//
+// # Files
+//
+//	00000001.seg        a segment
+//	00000001.idx        its index
+//	00000007.seg.next   the next segment being prepared; removed by Open
+//	00000006.torn       what was cut from the tail of segment 6 by the recovery
+//	                    that sealed it; nobody was told that it was accepted
+//	lock                held by the one process that owns the directory
+//
+// # Segment format
+//
+// All integers are little-endian. A segment begins with a header of 256 bytes:
+//
+//	  0  8   "MANNASEG"
+//	  8  2   format version
+//	 10  1   length of the node's name
+//	 12  4   segment number
+//	 16  4   seed, random for each segment
+//	 20  8   creation time, Unix nanoseconds
+//	 28  32  chain: SHA-256 of the segment before, as its footer has it
+//	 60  64  node's name
+//	252  4   CRC-32C of the bytes before
+//
+// and goes on with frames:
+//
+//	0  4   CRC-32C, started from the seed, of all that follows
+//	4  4   length of the payload, at most MaxRecord
+//	8  1   kind: a record's, 0xFE batch, 0xFF footer
+//	9  n   payload
+//
+// The seed inside the checksum means that bytes of an earlier file on the same
+// blocks never validate. Room that was reserved and not written reads as zeros,
+// and zeros are no frame.
+//
+// Every group commit is one batch frame and the records it announces:
+//
+//	0  4   offset of this very frame
+//	4  4   bytes of the frames that belong to it
+//	8  4   number of those frames
+//
+// A batch is written only after the one before it has been synced. A batch frame
+// therefore confirms everything before it: if something before a valid batch
+// frame does not validate it was once durable, and this is corruption. If nothing
+// valid follows, it is the torn tail of a commit that nobody was told of. When
+// the log goes idle it writes an empty batch, so that even the last commit is
+// confirmed.
+//
+// The footer's payload:
+//
+//	 0  32  SHA-256 of the header, chain included, and all frames before
+//	32  8   time of the first record, Unix nanoseconds
+//	40  8   time of the last record
+//	48  4×16 number of records of each kind
+//
+// # Record format
+//
+// Payloads are protocol-buffer wire format with the field numbers in codec.go.
+// A reader skips fields that it does not know, so a release may add fields and
+// be read by the one before it.
+//
+// # Index format
+//
+// Rows of 48 bytes sorted by id, then position, in pages of 4096 bytes, each with
+// its own checksum; see Row and index.go. Look-ups, restart, in-flight counts and
+// reconciliation read indexes, not records.
+package fallbacklog

@@ -1,0 +1,72 @@
+package fallbacklog
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"manna/internal/disk"
+)
+
+// Bounds of Options.
+const (
+	MinSegment = 64 << 10
+	MaxSegment = 256 << 20
+)
+
+// Options configure a log. Dir and Node are required; zero values of the rest
+// are replaced by the defaults named.
+type Options struct {
+	Dir  string
+	Node string    // at most 64 bytes; a log carries its node's name
+	Disk disk.Disk // default disk.OS{}
+	// SegmentBytes is the size from which on a segment is sealed; MinSegment to
+	// MaxSegment, default 64 MiB.
+	SegmentBytes int64
+	// SegmentAge is the age from which on a segment with records is sealed;
+	// default 10 minutes.
+	SegmentAge time.Duration
+	// Linger is how long a commit waits for company once somebody waits. Zero
+	// means that a commit takes whoever came while the one before was under way.
+	Linger time.Duration
+	// VerifyBytes is how much of the newest sealed segments Open reads through
+	// before it returns; the rest is read in the background. Default 4 GiB.
+	VerifyBytes int64
+	Logger      *slog.Logger
+	Metrics     prometheus.Registerer
+	// Now is the clock that stamps records without a time; default time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) complete() error {
+	if o.Dir == "" || o.Node == "" || len(o.Node) > 64 {
+		return fmt.Errorf("a log needs a directory and the name of its node in at most 64 bytes")
+	}
+	if o.Disk == nil {
+		o.Disk = disk.OS{}
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 64 << 20
+	}
+	if o.SegmentBytes < MinSegment || o.SegmentBytes > MaxSegment {
+		return fmt.Errorf("segment size %d is not between %d and %d bytes", o.SegmentBytes, MinSegment, MaxSegment)
+	}
+	if o.SegmentAge == 0 {
+		o.SegmentAge = 10 * time.Minute
+	}
+	if o.VerifyBytes == 0 {
+		o.VerifyBytes = 4 << 30
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}

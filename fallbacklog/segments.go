@@ -1,0 +1,99 @@
+package fallbacklog
+
+import (
+	"context"
+	"sync"
+)
+
+// segment is a segment as look-ups and readers see it: with a live index until
+// it is sealed and indexed. It does not change.
+type segment struct {
+	sealedSegment // the footer is set once the segment is indexed
+	live          *live
+	index         *Index
+}
+
+func (s *segment) find(rows []Row, id [16]byte) ([]Row, error) {
+	if s.index != nil {
+		return s.index.find(rows, id)
+	}
+	return s.live.find(rows, id), nil
+}
+
+// segments lists all segments of the log, oldest first; the last one is active.
+// A list that has been handed out is never changed.
+type segments struct {
+	mu      sync.Mutex
+	all     []*segment
+	indexed chan struct{} // closed and replaced when a segment gets its index
+}
+
+func (s *segments) add(seg *segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all[:len(s.all):len(s.all)], seg)
+}
+
+func (s *segments) list() []*segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
+}
+
+// get finds a segment by number: numbers are consecutive.
+func (s *segments) get(n uint32) (*segment, bool) {
+	all := s.list()
+	if len(all) == 0 || n < all[0].number || n > all[len(all)-1].number {
+		return nil, false
+	}
+	return all[n-all[0].number], true
+}
+
+// setIndex puts a finished index in the place of the live one.
+func (s *segments) setIndex(sealed sealedSegment, x *Index) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := append([]*segment(nil), s.all...)
+	all[sealed.number-all[0].number] = &segment{sealedSegment: sealed, index: x}
+	s.all = all
+	if s.indexed != nil {
+		close(s.indexed)
+		s.indexed = nil
+	}
+}
+
+// indexes waits until all segments but the active one are indexed.
+func (s *segments) indexes(ctx context.Context) ([]*Index, error) {
+	for {
+		s.mu.Lock()
+		var indexes []*Index
+		sealed := s.all[:len(s.all)-1]
+		for _, seg := range sealed {
+			if seg.index != nil {
+				indexes = append(indexes, seg.index)
+			}
+		}
+		if len(indexes) == len(sealed) {
+			s.mu.Unlock()
+			return indexes, nil
+		}
+		if s.indexed == nil {
+			s.indexed = make(chan struct{})
+		}
+		wait := s.indexed
+		s.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *segments) close() {
+	for _, seg := range s.list() {
+		if seg.index != nil {
+			seg.index.close()
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package fallbacklog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"manna/internal/disk"
+)
+
+// walked is what walk found in a segment.
+type walked struct {
+	end    int64 // after the last whole batch
+	sealed bool  // a footer follows at end
+	footer footer
+	bad    int64 // where the first frame that does not validate begins
+	why    string
+}
+
+// walk goes over the batches in b, a whole segment, and calls visit for each
+// record of each whole batch. visit may be nil; its first error ends the walk.
+func walk(b []byte, seed uint32, visit func(offset uint32, kind Kind, payload []byte) error) (walked, error) {
+	w := walked{end: headerSize}
+	for {
+		at := w.end
+		if at == int64(len(b)) {
+			w.bad, w.why = at, "the segment has no footer"
+			return w, nil
+		}
+		kind, payload, why := frameAt(b[at:], seed)
+		if why != "" {
+			w.bad, w.why = at, why
+			return w, nil
+		}
+		if kind == kindFooter {
+			f, ok := decodeFooter(payload)
+			if w.sealed, w.footer = ok, f; !ok || at+footerFrame != int64(len(b)) {
+				w.sealed, w.bad, w.why = false, at, "the footer is not the end of the segment"
+			}
+			return w, nil
+		}
+		head, ok := decodeBatchHead(payload)
+		if kind != kindBatch || !ok || int64(head.offset) != at {
+			w.bad, w.why = at, "a frame stands outside a batch"
+			return w, nil
+		}
+		end := at + batchFrame + int64(head.length)
+		if end > int64(len(b)) {
+			w.bad, w.why = at+batchFrame, "the file ends inside a batch"
+			return w, nil
+		}
+		// A batch counts as a whole or not at all, so it is checked before its
+		// first record is visited.
+		n, p := uint32(0), at+batchFrame
+		for ; p < end; n++ {
+			kind, payload, why := frameAt(b[p:end], seed)
+			if why == "" && !Kind(kind).valid() {
+				why = fmt.Sprintf("a record of kind %d, which this release does not know", kind)
+			}
+			if why != "" {
+				w.bad, w.why = p, why
+				return w, nil
+			}
+			p += frameHeader + int64(len(payload))
+		}
+		if n != head.count {
+			w.bad, w.why = at, "a batch does not hold as many records as it says"
+			return w, nil
+		}
+		for p := at + batchFrame; visit != nil && p < end; {
+			kind, payload, _ := frameAt(b[p:], seed)
+			if err := visit(uint32(p), Kind(kind), payload); err != nil {
+				return w, err
+			}
+			p += frameHeader + int64(len(payload))
+		}
+		w.end = end
+	}
+}
+
+// confirmed reports whether something after offset from proves that everything
+// before it had been durable: a valid batch frame at the place it names, or a
+// footer.
+func confirmed(b []byte, from int64, seed uint32) bool {
+	for p := from + 1; p+frameHeader <= int64(len(b)); p++ {
+		switch b[p+8] {
+		case kindBatch:
+			if p+batchFrame > int64(len(b)) || binary.LittleEndian.Uint32(b[p+9:]) != uint32(p) {
+				continue
+			}
+		case kindFooter:
+		default:
+			continue
+		}
+		if _, _, why := frameAt(b[p:], seed); why == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// records decodes the records of a segment that has been read whole.
+func records(path string, b []byte, number, seed uint32, visit func(*Record) error) (walked, error) {
+	return walk(b, seed, func(offset uint32, kind Kind, payload []byte) error {
+		rec, err := decodeRecord(kind, payload)
+		if err != nil {
+			return &CorruptError{Path: path, Offset: int64(offset), Why: err.Error()}
+		}
+		rec.At = At(number, offset)
+		return visit(rec)
+	})
+}
+
+// readWhole reads a segment into memory; segments are bounded by MaxSegment.
+func readWhole(d disk.Disk, path string) ([]byte, error) {
+	f, err := d.OpenRead(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > MaxSegment+(64<<20) {
+		return nil, &CorruptError{Path: path, Why: fmt.Sprintf("a segment of %d bytes is larger than any that is written", size)}
+	}
+	b := make([]byte, size)
+	n, err := readFull(f, b, 0)
+	return b[:n], err
+}
+
+// readFull reads until b is full or the file ends.
+func readFull(f disk.File, b []byte, at int64) (int, error) {
+	n, err := f.ReadAt(b, at)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}

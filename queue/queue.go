@@ -1,0 +1,91 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"manna/fallbacklog"
+	"manna/gift"
+)
+
+// ErrClosed: the queue or the lane has been closed.
+var ErrClosed = errors.New("queue is closed")
+
+// Message is one order on its way. What it says of attempts is a hint that saves
+// look-ups; the log decides.
+type Message struct {
+	Claim *gift.Claim
+	Order gift.Order
+	// Origin is the position of the order's `claimed` record in this node's log;
+	// zero where the claim is in another node's.
+	Origin   fallbacklog.Position
+	Attempts int // calls made so far
+	Queries  int
+	// InDoubt: the last attempt's outcome is unknown; it began at Began.
+	InDoubt bool
+	Began   time.Time
+	// Fresh: the engine vouches that nobody has ever held this message before, so
+	// the order cannot have an outcome yet.
+	Fresh bool
+	// Handle is the engine's own.
+	Handle any
+}
+
+// Queue is an engine. Its methods are safe for concurrent use.
+type Queue interface {
+	// Lane opens a partner's lane, creating it where it is missing. A lane is
+	// opened once; opening it again is an error.
+	Lane(ctx context.Context, partner string) (Lane, error)
+	// Send puts messages into their lanes beside the first deliveries: what is
+	// reissued or settled now. Their `reissued` records are in the log already.
+	// It returns when they cannot be lost any more.
+	Send(ctx context.Context, msgs ...*Message) error
+	// Close hands everything that is held back and writes down what saves work
+	// after a restart. Lanes fail with ErrClosed from then on.
+	Close(ctx context.Context) error
+}
+
+// Lane is one partner's stream. Its methods are safe for concurrent use.
+type Lane interface {
+	// Receive waits for the next message. The number of messages held is bounded
+	// by their holder, who acknowledges or defers each.
+	Receive(ctx context.Context) (*Message, error)
+	// Ack lets a message go for good.
+	Ack(ctx context.Context, m *Message) error
+	// Defer puts the message back to be received at due, and lets this one go.
+	// m's Attempts, Queries, InDoubt and Began are those of the next delivery.
+	Defer(ctx context.Context, m *Message, due time.Time) error
+	// Status tells what is in the lane.
+	Status(ctx context.Context) (Status, error)
+	// Close ends the lane; what is held is received again when it is reopened.
+	Close() error
+}
+
+// Status is what is in a lane at one moment. The watermarks are what "in flight"
+// means to the reconciler: every message that the lane has not let go is covered
+// by one of them.
+type Status struct {
+	Backlog  int64 // first deliveries waiting; exact or, far behind, an estimate
+	Deferred int64 // messages waiting for their due time, or due and waiting
+	Held     int64 // received, neither acknowledged nor deferred
+	// Oldest is the claim time of the oldest first delivery that has not been let
+	// go: an order claimed at or after it may still be in the lane. The zero time
+	// means that there is none, and then every order claimed at or after AsOf may
+	// be.
+	Oldest time.Time
+	// OldestDue is the earliest due time of a deferred message that has not been
+	// let go: an order whose due time is at or after it may still be in the lane.
+	// The zero time means that there is none.
+	OldestDue time.Time
+	// AsOf is when this was true.
+	AsOf time.Time
+}
+
+// Feedable is an engine that has to be fed from the log.
+type Feedable interface {
+	// Feed hands over first deliveries in order of age. It returns nil only when
+	// the engine has confirmed all of them; after an error any part may have been
+	// taken, and all are fed again.
+	Feed(ctx context.Context, msgs []*Message) error
+}
