@@ -42,7 +42,9 @@ func (s *Story) Apply(rec *Record) {
 		}
 		return
 	}
-	s.Attempts, s.Queries = max(s.Attempts, e.Attempts), max(s.Queries, e.Queries)
+	if rec.Kind != Reissued {
+		s.Attempts, s.Queries = e.Attempts, e.Queries
+	}
 	if !e.Began.IsZero() {
 		s.Began = e.Began
 	}

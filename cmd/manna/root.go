@@ -70,7 +70,10 @@ func newRoot(e *env) *cobra.Command {
 	root.PersistentFlags().StringVar(&e.config, "config", "manna.yaml", "configuration `file`")
 	root.PersistentFlags().BoolVar(&e.json, "json", false, "print one JSON document instead of text")
 	root.AddCommand(
-		newVersion(e),
+		newDemo(e), newServe(e), newInit(e), newCheck(e),
+		newGrant(e), newOrder(e), newClaim(e),
+		newPartner(e), newSwitch(e), newReconcile(e), newLog(e),
+		newPartnerSim(e), newVersion(e),
 	)
 	return root
 }

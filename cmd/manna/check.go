@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"manna/internal/config"
+)
+
+func newCheck(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say what is understood of a configuration, and whether its promises can be kept",
+		Long: "Reads a configuration (default: the file of --config) and says what is understood of it:\n" +
+			"the windows, the lanes, and for each partner how long the whole stock takes at its rate\n" +
+			"against the campaign's promise. The exit code is 1 for an invalid file and where a promise\n" +
+			"cannot be kept.",
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file := e.config
+			if len(args) == 1 {
+				file = args[0]
+			}
+			return check(e, file)
+		},
+	}
+}
+
+func check(e *env, file string) error {
+	c, err := config.Load(file)
+	if err == nil {
+		err = checkPartners(c)
+	}
+	var found config.Errors
+	if err != nil && !errors.As(err, &found) {
+		found = config.Errors{{File: file, Message: err.Error()}}
+		if !e.json {
+			return err
+		}
+	}
+	if e.json {
+		r := report{File: file, Errors: found}
+		if found == nil {
+			r = newReport(c)
+		}
+		out := json.NewEncoder(e.out)
+		out.SetEscapeHTML(false)
+		out.SetIndent("", "  ")
+		if err := out.Encode(r); err != nil {
+			return err
+		}
+		if !r.OK {
+			return errFound
+		}
+		return nil
+	}
+	if found != nil {
+		fmt.Fprintf(e.err, "%v\n\n%s is refused: %s\n", found, file, count(len(found), "error"))
+		return errFound
+	}
+	r := newReport(c)
+	if err := r.print(e.out); err != nil {
+		return err
+	}
+	if !r.OK {
+		return errFound
+	}
+	return nil
+}
+
+// checkPartners makes each partner's adapter, which connects to nothing: it may
+// refuse what the file alone does not show.
+func checkPartners(c *config.Config) error {
+	var found config.Errors
+	for _, p := range c.Partners {
+		adapter, err := newAdapter(p)
+		if err != nil {
+			message := strings.TrimPrefix(err.Error(), "partner "+p.Name+": ")
+			key := "partners." + p.Name
+			for _, part := range []string{"body", "header"} {
+				if strings.HasPrefix(message, part) {
+					key += ".request." + part
+				}
+			}
+			found = append(found, c.Problem(key, message, ""))
+			continue
+		}
+		adapter.Close()
+	}
+	if found != nil {
+		return found
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"manna/internal/config"
+)
+
+func newInit(e *env) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "init [FILE]",
+		Short: "Write a commented configuration to begin with",
+		Long: "Writes a commented configuration (default: the file of --config) that `manna serve --dev`\n" +
+			"runs as it is, beside `manna partner-sim`. An existing file is left alone.",
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file := e.config
+			if len(args) == 1 {
+				file = args[0]
+			}
+			if err := writeStarter(file, force); err != nil {
+				return err
+			}
+			next := nextCommands(file)
+			if e.json {
+				out := json.NewEncoder(e.out)
+				out.SetEscapeHTML(false)
+				return out.Encode(struct {
+					File string   `json:"file"`
+					Next []string `json:"next"`
+				}{file, next})
+			}
+			_, err := fmt.Fprintf(e.out, "Wrote %s. Next, each in a terminal of its own:\n\n  %s\n  %s\n  %s\n", file, next[0], next[1], next[2])
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite an existing file")
+	return cmd
+}
+
+func writeStarter(file string, force bool) error {
+	mode := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if force {
+		mode = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	}
+	f, err := os.OpenFile(file, mode, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already: name another file, or overwrite it with --force", file)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the configuration: %w", err)
+	}
+	_, err = f.Write(config.Starter(time.Now()))
+	return errors.Join(err, f.Close())
+}
+
+// nextCommands are what to type after init, ready for a shell.
+func nextCommands(file string) []string {
+	serve := "manna serve --dev"
+	if file != "manna.yaml" {
+		serve += " --config " + shellQuote(file)
+	}
+	return []string{
+		"manna partner-sim --dedupe",
+		serve,
+		`curl -H 'Content-Type: application/json' -d '{"campaign":"welcome","user":"alice"}' http://127.0.0.1:8080/v1/claims`,
+	}
+}
+
+// shellQuote makes s one word of a shell.
+func shellQuote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:@%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

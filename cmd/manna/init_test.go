@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestInit(t *testing.T) {
+	t.Chdir(t.TempDir())
+	code, out, errOut := command(t, "init")
+	if code != exitDone || errOut != "" {
+		t.Fatalf("got exit code %d and %q", code, errOut)
+	}
+	for _, want := range []string{"Wrote manna.yaml", "  manna partner-sim --dedupe\n", "  manna serve --dev\n", `  curl -H 'Content-Type: application/json' -d '{"campaign":"welcome","user":"alice"}' http://127.0.0.1:8080/v1/claims`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got\n%s\nwithout %q", out, want)
+		}
+	}
+	code, out, errOut = command(t, "check")
+	if code != exitDone || strings.Contains(out, "warning") {
+		t.Errorf("the starter does not pass check: exit code %d\n%s%s", code, out, errOut)
+	}
+}
+
+func TestInitNeverOverwrites(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a file.yaml")
+	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errOut := command(t, "init", file)
+	if got, _ := os.ReadFile(file); code != exitWrong || !strings.Contains(errOut, "--force") || string(got) != "mine" {
+		t.Errorf("got exit code %d, %q, file %q", code, errOut, got)
+	}
+	code, out, _ := command(t, "init", "--force", "--json", file)
+	var doc struct {
+		File string   `json:"file"`
+		Next []string `json:"next"`
+	}
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || code != exitDone || doc.File != file || len(doc.Next) != 3 {
+		t.Fatalf("got exit code %d, %v, %s", code, err, out)
+	}
+	if want := "manna serve --dev --config '" + file + "'"; doc.Next[1] != want {
+		t.Errorf("got %q, want %q", doc.Next[1], want)
+	}
+	if got, _ := os.ReadFile(file); !strings.Contains(string(got), "partners:") {
+		t.Errorf("the file is not overwritten: %q", got)
+	}
+	if code, _, errOut := command(t, "init", filepath.Join(file, "x.yaml")); code != exitWrong || errOut == "" {
+		t.Errorf("below a file: got exit code %d and %q", code, errOut)
+	}
+}

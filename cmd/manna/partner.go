@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"manna/consumer"
+)
+
+func newPartner(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "partner [NAME]",
+		Short: "Show how the lanes of a running server stand",
+		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, _, err := e.admin()
+			if err != nil {
+				return err
+			}
+			var got struct {
+				Partners []consumer.LaneStatus `json:"partners"`
+			}
+			if err := a.call(cmd.Context(), "GET", "/v1/admin/partners", nil, &got); err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				var names []string
+				for _, p := range got.Partners {
+					if names = append(names, p.Partner); p.Partner == args[0] {
+						return e.print(p, func(w io.Writer) error { return laneTable(w, []consumer.LaneStatus{p}) })
+					}
+				}
+				return fmt.Errorf("no partner %q; there are: %s", args[0], strings.Join(names, ", "))
+			}
+			return e.print(got, func(w io.Writer) error { return laneTable(w, got.Partners) })
+		},
+	}
+}
+
+func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "partner\trate\tbacklog\tdeferred\tin flight\tgranted\trefused\tparked\toldest\tbreaker\t")
+	for _, l := range lanes {
+		breaker := l.Breaker.State.String()
+		if mode := l.Breaker.Mode.String(); mode != "automatic" {
+			breaker = mode
+		}
+		oldest := "-"
+		if !l.Queue.Oldest.IsZero() {
+			oldest = time.Since(l.Queue.Oldest).Round(time.Second).String()
+		}
+		fmt.Fprintf(w, "%s\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", l.Partner, l.Rate, l.Queue.Backlog, l.Queue.Deferred, l.InFlight,
+			l.Outcomes.Granted, l.Outcomes.Refused, l.Outcomes.Parked, oldest, breaker)
+		if l.Problem != "" {
+			fmt.Fprintf(w, "%s\t%s\t\n", l.Partner, l.Problem)
+		}
+	}
+	return w.Flush()
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"manna/internal/config"
+	"manna/internal/disk"
+	"manna/internal/node"
+)
+
+func newServe(e *env) *cobra.Command {
+	var dev bool
+	var level string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Accept claims and deliver them",
+		Long: `Accept claims on listen.public and deliver them at the partners' pace; answer
+operators on listen.admin.
+
+SIGHUP reads the configuration again: whole or not at all. SIGTERM or SIGINT
+stops in order, within the configuration's shutdown; a second one stops at once.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var l slog.Level
+			if err := l.UnmarshalText([]byte(level)); err != nil {
+				return usageError{fmt.Errorf("--log %q: want debug, info, warn or error", level)}
+			}
+			return serve(cmd.Context(), e, dev, l)
+		},
+	}
+	cmd.Flags().BoolVar(&dev, "dev", false, "ask nobody who they are; listens on loopback only")
+	cmd.Flags().StringVar(&level, "log", "info", "least `level` to log: debug, info, warn or error")
+	return cmd
+}
+
+func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
+	c, err := config.Load(e.config)
+	if err != nil {
+		return err
+	}
+	handler := slog.Handler(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: level}))
+	if e.json {
+		handler = slog.NewJSONHandler(e.err, &slog.HandlerOptions{Level: level})
+	}
+	logger := slog.New(handler)
+	for _, w := range c.Warnings {
+		logger.Warn("configuration", "warning", w.Error())
+	}
+	n, err := node.Open(ctx, node.Options{Config: c, Dev: dev, Version: version, Logger: logger})
+	if errors.Is(err, disk.ErrLocked) {
+		return fmt.Errorf("%w: one process owns a data directory; stop the other, or set another `data` in %s", err, e.config)
+	}
+	if err != nil {
+		return err
+	}
+	if e.json {
+		err = json.NewEncoder(e.out).Encode(map[string]string{"public": n.Public(), "admin": n.Admin(), "data": c.Data, "node": c.Node})
+	} else {
+		_, err = fmt.Fprintf(e.out, "claims are taken on http://%s/v1/claims, operators are answered on http://%s\n", n.Public(), n.Admin())
+	}
+	if err != nil {
+		logger.Warn("cannot write to standard output", "err", err)
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go signals(ctx, e, n, logger, stop)
+	return n.Run(ctx)
+}
+
+// signals reloads on SIGHUP and ends the process on a second SIGTERM or SIGINT.
+func signals(ctx context.Context, e *env, n *node.Node, logger *slog.Logger, stop <-chan struct{}) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	again := make(chan os.Signal, 1)
+	asked := ctx.Done()
+	for {
+		select {
+		case <-hangup:
+			c, err := config.Load(e.config)
+			if err == nil {
+				err = n.Reload(c)
+			}
+			if err != nil {
+				logger.Error("configuration refused; the one in force goes on", "file", e.config, "err", err)
+			}
+		case <-asked:
+			asked = nil
+			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+			defer signal.Stop(again)
+		case <-again:
+			logger.Warn("stopped at once; what was under way is looked into after the next start")
+			os.Exit(exitWrong)
+		case <-stop:
+			return
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package console
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"manna/breaker"
+	"manna/consumer"
+	"manna/fallbacklog"
+	"manna/gift"
+	"manna/ledger"
+	"manna/producer"
+	"manna/queue"
+	"manna/reconcile"
+)
+
+// Options are the rooms that the console looks into. All but Logger and Now are
+// required.
+type Options struct {
+	Log      *fallbacklog.Log
+	Front    *producer.Front
+	Consumer *consumer.Consumer
+	Queue    queue.Queue
+	Breakers *breaker.Set
+	Ledger   ledger.Ledger
+	// Reconcile makes one run.
+	Reconcile func(context.Context, reconcile.Request) (*reconcile.Report, error)
+	// NotReady names what keeps the node from doing its job.
+	NotReady func(context.Context) []string
+	Metrics  prometheus.Gatherer
+	Token    string // bearer token of /v1/admin
+	Version  string
+	Logger   *slog.Logger
+	Now      func() time.Time
+}
+
+// Console serves the admin API. Its handler is safe for concurrent use.
+type Console struct {
+	opts    Options
+	token   [32]byte
+	started time.Time
+}
+
+// New makes a console.
+func New(opts Options) *Console {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Console{opts: opts, token: sha256.Sum256([]byte(opts.Token)), started: opts.Now()}
+}
+
+// Handler serves everything on the admin port.
+func (c *Console) Handler() http.Handler {
+	admin := http.NewServeMux()
+	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET /v1/admin/status":               c.status,
+		"GET /v1/admin/partners":             c.partners,
+		"GET /v1/admin/switches":             c.switches,
+		"POST /v1/admin/switches/{name...}":  c.hold,
+		"GET /v1/admin/orders/{id}":          c.order,
+		"GET /v1/admin/claims/{id}":          c.claim,
+		"POST /v1/admin/orders/{id}/reissue": c.reissue,
+		"POST /v1/admin/claims":              c.claims,
+		"POST /v1/admin/reconcile":           c.reconcile,
+		"GET /v1/admin/runs":                 c.runs,
+		"GET /v1/admin/audit":                c.audit,
+	} {
+		admin.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := handle(w, r); err != nil {
+				c.refuse(w, err)
+			}
+		})
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, map[string]string{"status": "ok"}) })
+	mux.HandleFunc("GET /readyz", c.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opts.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("/v1/admin/", func(w http.ResponseWriter, r *http.Request) {
+		given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		sum := sha256.Sum256([]byte(given))
+		if !ok || subtle.ConstantTimeCompare(sum[:], c.token[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			c.refuse(w, gift.Errorf(gift.Unauthenticated, "the admin API wants `Authorization: Bearer …` with the token from admin.token in the data directory"))
+			return
+		}
+		if _, pattern := admin.Handler(r); pattern == "" {
+			c.refuse(w, gift.Errorf(gift.NotFound, "there is no %s %s", r.Method, r.URL.Path))
+			return
+		}
+		admin.ServeHTTP(w, r)
+	})
+	return mux
+}
+
+func (c *Console) ready(w http.ResponseWriter, r *http.Request) {
+	missing := c.opts.NotReady(r.Context())
+	status := http.StatusOK
+	if len(missing) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	answer(w, status, struct {
+		Ready    bool     `json:"ready"`
+		NotReady []string `json:"not_ready,omitempty"`
+	}{len(missing) == 0, missing})
+}
+
+// Status is a node at a glance.
+type Status struct {
+	Node     string                `json:"node"`
+	Version  string                `json:"version"`
+	Started  time.Time             `json:"started"`
+	LogEnd   fallbacklog.Position  `json:"log_end"`
+	LogFree  int64                 `json:"log_free_bytes"`
+	NotReady []string              `json:"not_ready,omitempty"`
+	Lanes    []consumer.LaneStatus `json:"lanes"`
+	Breakers []breaker.Snapshot    `json:"breakers"`
+}
+
+func (c *Console) status(w http.ResponseWriter, r *http.Request) error {
+	free, err := c.opts.Log.Free()
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, Status{
+		Node: c.opts.Log.Node(), Version: c.opts.Version, Started: c.started, LogEnd: c.opts.Log.End(), LogFree: free,
+		NotReady: c.opts.NotReady(r.Context()), Lanes: c.opts.Consumer.Lanes(r.Context()), Breakers: c.snapshots(),
+	})
+	return nil
+}
+
+func (c *Console) partners(w http.ResponseWriter, r *http.Request) error {
+	answer(w, http.StatusOK, map[string]any{"partners": c.opts.Consumer.Lanes(r.Context())})
+	return nil
+}

@@ -1,0 +1,25 @@
+// Package console is the operator's side of a running node: the admin API on its
+// own port. It shows lanes, breakers, orders and runs, and lets a person hold a
+// breaker, take a parked order up again, reconcile, and claim in bulk.
+//
+// # Promise
+//
+// Everything under /v1/admin needs the token that serve writes into the data
+// directory; /healthz, /readyz and /metrics do not. A change is in the fallback
+// log before it takes effect, and in the audit before it is answered.
+//
+//	GET  /healthz                           the process lives
+//	GET  /readyz                            it can do its job, or what is not ready
+//	GET  /metrics                           Prometheus
+//	GET  /v1/admin/status                   node, log, lanes, breakers
+//	GET  /v1/admin/partners                 the lanes
+//	GET  /v1/admin/switches                 breakers and their modes
+//	POST /v1/admin/switches/{name…}         {"mode","why","who"?}
+//	GET  /v1/admin/orders/{id}              the story of an order
+//	GET  /v1/admin/claims/{id}              the stories of a claim's orders
+//	POST /v1/admin/orders/{id}/reissue      {"why","who"?}: take a parked order up again
+//	POST /v1/admin/claims                   up to 1,000 claims in one commit
+//	POST /v1/admin/reconcile                one run now
+//	GET  /v1/admin/runs                     earlier runs
+//	GET  /v1/admin/audit                    who changed what
+package console

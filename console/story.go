@@ -1,0 +1,147 @@
+package console
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"manna/fallbacklog"
+	"manna/gift"
+)
+
+// Story is an order as a support agent reads it.
+type Story struct {
+	OrderID   gift.OrderID `json:"order_id"`
+	ClaimID   gift.ClaimID `json:"claim_id"`
+	Campaign  string       `json:"campaign"`
+	Scene     string       `json:"scene"`
+	User      string       `json:"user"`
+	Gift      string       `json:"gift"`
+	Item      string       `json:"item"`
+	Partner   string       `json:"partner"`
+	State     gift.State   `json:"state"`
+	Attempts  int          `json:"attempts"`
+	Reference string       `json:"reference,omitempty"`
+	Voucher   string       `json:"voucher,omitempty"`
+	Code      string       `json:"code,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+	NextAt    time.Time    `json:"next_attempt_at,omitzero"`
+	ClaimedAt time.Time    `json:"claimed_at"`
+	DeliverBy time.Time    `json:"deliver_by"`
+	UpdatedAt time.Time    `json:"updated_at"`
+	Lines     []Line       `json:"lines"`
+	Next      string       `json:"next"` // what happens next, and when
+}
+
+// Line is one thing that happened.
+type Line struct {
+	At       time.Time            `json:"at"`
+	What     string               `json:"what"`
+	Detail   string               `json:"detail,omitempty"`
+	Position fallbacklog.Position `json:"position"`
+}
+
+// Tell makes the story of an order readable. now is the reader's clock.
+func Tell(s *fallbacklog.Story, now time.Time) Story {
+	t := Story{
+		OrderID: s.Order.ID, ClaimID: s.Claim.ID, Campaign: s.Claim.Campaign, Scene: s.Claim.Scene, User: s.Claim.User,
+		Gift: s.Claim.Gift, Item: s.Order.Item, Partner: s.Order.Partner, State: s.State, Attempts: s.Attempts,
+		Reference: s.Reference, Voucher: s.Voucher, Code: s.Code, Reason: s.Reason, NextAt: s.Due,
+		ClaimedAt: s.Claim.ClaimedAt, DeliverBy: s.Claim.DeliverBy, UpdatedAt: s.Updated,
+	}
+	for _, rec := range s.Records {
+		t.Lines = append(t.Lines, tellRecord(rec, s.Order))
+	}
+	t.Next = next(s, now)
+	return t
+}
+
+func tellRecord(rec *fallbacklog.Record, o gift.Order) Line {
+	l := Line{At: rec.Time, Position: rec.At}
+	if rec.Claim != nil {
+		l.What = "accepted"
+		l.Detail = fmt.Sprintf("user %s claimed %s; %d × %s goes to %s by %s", rec.Claim.User, rec.Claim.Gift, o.Quantity, o.Item, o.Partner, clock(rec.Claim.DeliverBy))
+		return l
+	}
+	e := rec.Event
+	said := e.Code
+	if e.Reason != "" {
+		said += ": " + e.Reason
+	}
+	switch l.What = rec.Kind.String(); rec.Kind {
+	case fallbacklog.Attempted:
+		l.Detail = fmt.Sprintf("attempt %d at %s begins", e.Attempts, e.Partner)
+	case fallbacklog.Granted:
+		l.Detail = fmt.Sprintf("%s granted it on attempt %d", e.Partner, e.Attempts)
+		if e.Reference != "" {
+			l.Detail += ", reference " + e.Reference
+		}
+		if e.Code == "granted_before" {
+			l.Detail += "; it had been granted before"
+		}
+	case fallbacklog.Refused:
+		l.Detail = fmt.Sprintf("%s said no on attempt %d (%s)", e.Partner, e.Attempts, said)
+	case fallbacklog.Deferred:
+		l.Detail = fmt.Sprintf("attempt %d was certainly not applied (%s); again at %s", e.Attempts, said, clock(e.Due))
+	case fallbacklog.Unknown:
+		l.Detail = fmt.Sprintf("after %d attempts and %d queries it is not known whether it was applied (%s); looked at again at %s", e.Attempts, e.Queries, said, clock(e.Due))
+	case fallbacklog.Parked:
+		l.Detail = "nothing more is tried: " + said
+	case fallbacklog.Reissued:
+		l.Detail = "put into its lane again by " + e.Run
+	}
+	return l
+}
+
+func next(s *fallbacklog.Story, now time.Time) string {
+	late := ""
+	if now.After(s.Claim.DeliverBy) {
+		late = fmt.Sprintf(" It is past its promise of %s.", clock(s.Claim.DeliverBy))
+	}
+	switch s.State {
+	case gift.StateGranted:
+		return "Nothing: it has been handed over."
+	case gift.StateRefused:
+		return "Nothing: the partner will not grant it."
+	case gift.StateParked:
+		return "A person decides: `manna order " + s.Order.ID.String() + " --reissue --why …` puts it into its lane again." + late
+	case gift.StateDeferred:
+		return "The next attempt, " + when(s.Due, now) + "." + late
+	case gift.StateUnknown:
+		return "The partner is asked, or called with the same key, " + when(s.Due, now) + "." + late
+	}
+	if s.Open {
+		return "An attempt is under way; if it ended without an outcome it is in doubt and is looked into." + late
+	}
+	return "Its turn in the lane of " + s.Order.Partner + "." + late
+}
+
+func when(due, now time.Time) string {
+	if due.IsZero() || !due.After(now) {
+		return "as soon as the lane has room for it"
+	}
+	return fmt.Sprintf("at %s (in %v)", clock(due), due.Sub(now).Round(time.Second))
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+
+// Text writes the story for people, one line for each thing that happened.
+func (s *Story) Text(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "order %v  %v\n  claim %v  campaign %s  scene %s  user %s  gift %s\n", s.OrderID, s.State, s.ClaimID, s.Campaign, orDash(s.Scene), s.User, s.Gift)
+	for _, l := range s.Lines {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "  %s  %-9s  %s\n", l.At.UTC().Format("2006-01-02 15:04:05.000"), l.What, l.Detail)
+		}
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(w, "  next: %s\n", s.Next)
+	}
+	return err
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,69 @@
+package console
+
+import (
+	"net/http"
+	"strings"
+
+	"manna/breaker"
+	"manna/fallbacklog"
+	"manna/gift"
+)
+
+// SwitchRequest holds a breaker, or lets it go.
+type SwitchRequest struct {
+	Mode breaker.Mode `json:"mode"`
+	Why  string       `json:"why"`
+	Who  string       `json:"who,omitempty"`
+}
+
+func (c *Console) snapshots() []breaker.Snapshot {
+	var all []breaker.Snapshot
+	for _, b := range c.opts.Breakers.All() {
+		all = append(all, b.Snapshot())
+	}
+	return all
+}
+
+func (c *Console) switches(w http.ResponseWriter, _ *http.Request) error {
+	answer(w, http.StatusOK, map[string]any{"switches": c.snapshots()})
+	return nil
+}
+
+func (c *Console) hold(w http.ResponseWriter, r *http.Request) error {
+	var q SwitchRequest
+	if err := read(r, &q); err != nil {
+		return err
+	}
+	name := r.PathValue("name")
+	b, ok := c.opts.Breakers.Get(name)
+	if !ok {
+		var names []string
+		for _, s := range c.snapshots() {
+			names = append(names, s.Name)
+		}
+		return gift.Errorf(gift.NotFound, "there is no switch %q; there are: %s", name, strings.Join(names, ", "))
+	}
+	if q.Mode != breaker.Automatic && strings.TrimSpace(q.Why) == "" {
+		return &gift.Error{Code: gift.BadRequest, Field: "why", Detail: "say why, for whoever finds the switch held tomorrow"}
+	}
+	if len(q.Why) > 500 || len(q.Who) > 100 {
+		return gift.Errorf(gift.BadRequest, "why has at most 500 bytes and who 100")
+	}
+	mode, _ := q.Mode.MarshalText()
+	// Commit point: the switch is held, also after a restart, once this is in the
+	// log; only then does it take effect.
+	rec := &fallbacklog.Record{Kind: fallbacklog.Switched, Switch: &fallbacklog.Switch{Name: name, Mode: string(mode), Who: who(q.Who), Why: q.Why}}
+	if err := c.opts.Log.Append(r.Context(), rec); err != nil {
+		return err
+	}
+	b.Hold(q.Mode)
+	answer(w, http.StatusOK, b.Snapshot())
+	return nil
+}
+
+func who(name string) string {
+	if name == "" {
+		return "admin"
+	}
+	return name
+}

@@ -1,0 +1,196 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"manna/breaker"
+	"manna/delivery"
+	"manna/fallbacklog"
+	"manna/gift"
+	"manna/queue"
+)
+
+// deliver brings one order as far as it gets now. Where ctx ends before a call,
+// the message is left as it is and the queue has it again.
+func (l *lane) deliver(ctx context.Context, m *queue.Message) {
+	d := &delivering{lane: l, m: m}
+	if !m.Fresh {
+		more, err := d.recall()
+		if err != nil {
+			l.logger.Error("cannot read an order's records; it stays in the queue", "order_id", m.Order.ID, "err", err)
+			return
+		}
+		if !more {
+			return
+		}
+	}
+	step := d.first()
+	for step != nil {
+		step = step(ctx)
+	}
+}
+
+// delivering is one order on its way through the lane.
+type delivering struct {
+	*lane
+	m      *queue.Message
+	marked bool // `attempted` is in the log and has no outcome yet
+}
+
+// step does one thing and names the next; nil ends the delivery.
+type step func(context.Context) step
+
+// recall looks the order's records up, for it may have been held before. It lets
+// the order go where it is final or not due yet; more is true where it is still
+// to be worked on.
+func (d *delivering) recall() (more bool, err error) {
+	rows, err := d.c.opts.Log.Lookup(d.m.Order.ID)
+	if err != nil {
+		return false, err
+	}
+	switch state, open := fallbacklog.StateOf(rows); {
+	case state.Final():
+		d.ack()
+		return false, nil
+	case !open && state == gift.StateAccepted:
+		return true, nil
+	}
+	story, err := d.c.opts.Log.Order(d.m.Order.ID)
+	if err != nil {
+		return false, err
+	}
+	d.m.Attempts, d.m.Queries, d.m.Began = story.Attempts, story.Queries, story.Began
+	d.m.InDoubt = story.Open || story.State == gift.StateUnknown
+	if story.Due.After(d.now()) {
+		d.deferUntil(story.Due)
+		return false, nil
+	}
+	return true, nil
+}
+
+// first is where the path begins for this order.
+func (d *delivering) first() step {
+	if !d.m.InDoubt {
+		return d.grant
+	}
+	switch t := d.partner.Load().Adapter.Traits(); {
+	case t.Queries:
+		return d.query
+	case t.Idempotent:
+		return d.grant
+	}
+	return func(context.Context) step {
+		return d.park("unknown", "the outcome is unknown, and the partner can neither be asked nor dedupe a repeat")
+	}
+}
+
+// grant makes one attempt.
+func (d *delivering) grant(ctx context.Context) step {
+	call, p, err := d.admit(ctx, true)
+	if err != nil {
+		return nil
+	}
+	d.m.Attempts++
+	d.m.Began = d.now()
+	// The call outlives a shutdown: its outcome is worth the partner's timeout.
+	outcome := ask(call, func() (gift.Outcome, bool) {
+		o := p.Adapter.Grant(context.WithoutCancel(ctx), d.m.Claim, d.m.Order)
+		return o, delivery.Healthy(o)
+	})
+	return d.conclude(p, outcome)
+}
+
+// ask makes a call and tells the breaker how it went, also where it panics.
+func ask[T any](call *breaker.Call, do func() (answer T, healthy bool)) T {
+	result := breaker.Failure
+	defer func() { call.Done(result) }()
+	answer, healthy := do()
+	if healthy {
+		result = breaker.Success
+	}
+	return answer
+}
+
+// query asks the partner where an order in doubt stands.
+func (d *delivering) query(ctx context.Context) step {
+	call, p, err := d.admit(ctx, false)
+	if err != nil {
+		return nil
+	}
+	d.m.Queries++
+	standing := ask(call, func() (delivery.Standing, bool) {
+		s := p.Adapter.Query(context.WithoutCancel(ctx), d.m.Order.ID)
+		_, silent := s.(delivery.Unanswered)
+		return s, !silent
+	})
+	traits := p.Adapter.Traits()
+	switch s := standing.(type) {
+	case delivery.Settled:
+		return d.conclude(p, s.Outcome)
+	case delivery.None:
+		if settled := d.m.Began.Add(traits.SettlesWithin); d.now().Before(settled) {
+			return d.again(p, "none_yet", "the partner does not know the order; believed from "+settled.UTC().Format(time.RFC3339), settled.Sub(d.now()))
+		}
+		d.m.InDoubt = false
+		return d.grant
+	case delivery.Pending:
+		return d.again(p, "pending", "the partner has not decided", 0)
+	case delivery.Unanswered:
+		if traits.Idempotent {
+			return d.grant
+		}
+		return d.again(p, s.Code, s.Reason, s.After)
+	}
+	return d.again(p, "unreadable", "the partner's standing was not understood", 0)
+}
+
+// admit passes breaker, mark and rate, and returns a call that may begin now.
+func (d *delivering) admit(ctx context.Context, attempt bool) (*breaker.Call, *Partner, error) {
+	for {
+		p := d.partner.Load()
+		if err := p.Breaker.Wait(ctx); err != nil {
+			return nil, nil, d.unmark(err)
+		}
+		if attempt && !d.marked && !p.Adapter.Traits().Idempotent {
+			// Commit point: from here on a crash leaves the attempt in doubt.
+			if err := d.append(ctx, d.event(fallbacklog.Attempted, fallbacklog.Event{Attempts: d.m.Attempts + 1, Began: d.now()})); err != nil {
+				return nil, nil, err
+			}
+			d.marked = true
+		}
+		if err := d.pacer.Wait(ctx); err != nil {
+			return nil, nil, d.unmark(err)
+		}
+		call, err := p.Breaker.Allow()
+		if err == nil {
+			d.counts.calls.Add(1)
+			return call, p, nil
+		}
+		if d.marked || !errors.Is(err, breaker.ErrOpen) {
+			return nil, nil, d.unmark(err)
+		}
+	}
+}
+
+// unmark takes a mark back whose call was never made, so that nobody has to
+// doubt it.
+func (d *delivering) unmark(why error) error {
+	if !d.marked {
+		return why
+	}
+	kind := fallbacklog.Deferred
+	if d.m.InDoubt {
+		kind = fallbacklog.Unknown
+	}
+	due := d.now()
+	e := fallbacklog.Event{Attempts: d.m.Attempts, Queries: d.m.Queries, Began: d.m.Began, Due: due, Code: "not_called", Reason: "the lane paused before the call"}
+	if d.append(context.Background(), d.event(kind, e)) == nil {
+		d.marked = false
+		d.deferUntil(due)
+	}
+	return why
+}
+
+func (d *delivering) now() time.Time { return d.c.opts.Now().UTC() }

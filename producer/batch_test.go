@@ -1,0 +1,101 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"manna/fallbacklog"
+	"manna/gift"
+	"manna/internal/disk/crashdisk"
+)
+
+func TestBatchAnswersEachClaimWithOneCommit(t *testing.T) {
+	f, d := crashing(t)
+	f.claim(Request{Campaign: "spring", User: "known"})
+	before := d.Ops()[crashdisk.OpSync]
+	results := f.ClaimBatch(context.Background(), []Request{
+		{Campaign: "spring", User: "a"},
+		{Campaign: "spring", User: "known"},
+		{Campaign: "winter", User: "b"},
+		{Campaign: "spring", User: "a"},
+		{Campaign: "spring", User: "c", Target: []byte("7")},
+		{Campaign: "spring", User: "d"},
+	})
+	want(t, "syncs", d.Ops()[crashdisk.OpSync]-before, 1)
+	type outcome struct {
+		duplicate bool
+		code      gift.Code
+	}
+	for i, w := range []outcome{{}, {true, ""}, {false, gift.CampaignUnknown}, {true, ""}, {false, gift.BadRequest}, {}} {
+		got := outcome{duplicate: results[i].Answer.Duplicate}
+		if told, ok := errors.AsType[*gift.Error](results[i].Err); ok {
+			got.code = told.Code
+		}
+		want(t, "result", got, w)
+	}
+	want(t, "records", len(f.records(fallbacklog.Claimed)), 3)
+}
+
+func TestBatchesOverTheSameClaimsDoNotBlockEachOther(t *testing.T) {
+	f := openFixture(t)
+	const n = 50
+	forward, backward := make([]Request, n), make([]Request, n)
+	for i := range n {
+		forward[i] = Request{Campaign: "spring", User: user(i)}
+		backward[n-1-i] = forward[i]
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			reqs := forward
+			if i%2 == 1 {
+				reqs = backward
+			}
+			for _, r := range f.ClaimBatch(context.Background(), reqs) {
+				if r.Err != nil {
+					t.Error(r.Err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	want(t, "records", len(f.records(fallbacklog.Claimed)), n)
+	want(t, "taken", f.stock.of("spring", "cash").Load(), n)
+}
+
+func TestFailedBatchLeavesNothingBehind(t *testing.T) {
+	c := testCampaigns()[0]
+	c.Gifts[0].Stock = 10
+	f, d := crashing(t, func(o *Options) { o.Snapshot = compileCampaigns(t, c) })
+	fillLog(t, f, d)
+	reqs := []Request{{Campaign: "spring", User: "a"}, {Campaign: "spring", User: "b"}, {Campaign: "spring", User: "a"}}
+	for i, r := range f.ClaimBatch(context.Background(), reqs) {
+		if !errors.Is(r.Err, &gift.Error{Code: gift.Unavailable}) {
+			t.Errorf("claim %d: got %v", i, r.Err)
+		}
+	}
+	left, _ := f.Left("spring", "cash")
+	want(t, "left", left, 10)
+	d.SetCapacity(1 << 40)
+	for i, r := range f.ClaimBatch(context.Background(), reqs) {
+		if r.Err != nil || r.Answer.Duplicate != (i == 2) {
+			t.Errorf("claim %d: %+v, %v", i, r.Answer, r.Err)
+		}
+	}
+	left, _ = f.Left("spring", "cash")
+	want(t, "left", left, 8)
+}
+
+func TestBatchRespectsTheLimitWithinItself(t *testing.T) {
+	f := openFixture(t)
+	var reqs []Request
+	for _, stage := range []string{"s1", "s2", "s3"} {
+		reqs = append(reqs, Request{Campaign: "show", Scene: "first", Stage: stage, Gift: "pad", Platform: "ios", User: "u"})
+	}
+	results := f.ClaimBatch(context.Background(), reqs)
+	if results[0].Err != nil || results[1].Err != nil || !errors.Is(results[2].Err, &gift.Error{Code: gift.LimitReached}) {
+		t.Errorf("results %+v", results)
+	}
+}

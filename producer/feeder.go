@@ -1,0 +1,195 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"manna/fallbacklog"
+	"manna/internal/disk"
+	"manna/queue"
+)
+
+// FeederOptions configure a Feeder. Log, Queue and Name are required; zero values
+// of the rest are replaced by the defaults named.
+type FeederOptions struct {
+	Log   *fallbacklog.Log
+	Queue queue.Feedable
+	// Name is the queue's: its watermark is filed under it.
+	Name string
+	// Batch is how many messages are handed over at once, give or take the orders
+	// of one claim; default 256.
+	Batch int
+	// MarkEvery is the least time between two `sent` records; default 100 ms. It
+	// bounds how much is fed twice after a crash.
+	MarkEvery time.Duration
+	// RetryMin and RetryMax bound the pause after an error of the queue, which
+	// doubles each time; default 100 ms and 5 s.
+	RetryMin, RetryMax time.Duration
+	Logger             *slog.Logger
+}
+
+// Feeder brings an engine the first deliveries that the log has, in order of age.
+//
+// Everything before its watermark, the last `sent` record of its name, is in the
+// queue. After a restart it goes on from there, so what was handed over since the
+// last watermark is handed over again; nothing is left out.
+type Feeder struct {
+	opts    FeederOptions
+	through atomic.Uint64
+}
+
+// NewFeeder makes a feeder.
+func NewFeeder(opts FeederOptions) (*Feeder, error) {
+	if opts.Log == nil || opts.Queue == nil || opts.Name == "" {
+		return nil, errors.New("a feeder needs a log, a queue and the queue's name")
+	}
+	if opts.Batch <= 0 {
+		opts.Batch = 256
+	}
+	def(&opts.MarkEvery, 100*time.Millisecond)
+	def(&opts.RetryMin, 100*time.Millisecond)
+	def(&opts.RetryMax, 5*time.Second)
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	f := &Feeder{opts: opts}
+	from, err := f.watermark()
+	f.through.Store(uint64(from))
+	return f, err
+}
+
+// Through is the position before which the queue has everything.
+func (f *Feeder) Through() fallbacklog.Position {
+	return fallbacklog.Position(f.through.Load())
+}
+
+// watermark reads where the feeder stopped last.
+func (f *Feeder) watermark() (fallbacklog.Position, error) {
+	row, ok, err := f.opts.Log.Last(fallbacklog.NamedID(fallbacklog.Sent, f.opts.Name))
+	if err != nil || !ok {
+		return 0, err
+	}
+	rec, err := f.opts.Log.Read(row.At)
+	if err != nil {
+		return 0, err
+	}
+	if rec.Sent == nil {
+		return 0, fmt.Errorf("record %v is no watermark", row.At)
+	}
+	return rec.Sent.Through, nil
+}
+
+// Run feeds until ctx ends, and returns nil then. Any other end is an error: the
+// log has ended or cannot be read.
+func (f *Feeder) Run(ctx context.Context) error {
+	reader := f.opts.Log.Reader(f.Through(), fallbacklog.Claimed)
+	defer reader.Close()
+	marked, markedAt := f.Through(), time.Time{}
+	for {
+		msgs, err := f.collect(ctx, reader, marked, markedAt)
+		if err == nil {
+			err = f.feed(ctx, msgs)
+		}
+		switch {
+		case ctx.Err() != nil:
+			// What was fed is marked also on the way out; a restart is then spared
+			// from feeding it again.
+			return f.mark(context.WithoutCancel(ctx), marked)
+		case err == nil:
+			f.through.Store(uint64(reader.Position()))
+		case !errors.Is(err, errMarkDue):
+			return err
+		}
+		if time.Since(markedAt) < f.opts.MarkEvery {
+			continue
+		}
+		markedAt = time.Now()
+		switch err := f.mark(ctx, marked); {
+		case err == nil:
+			marked = f.Through()
+		case errors.Is(err, disk.ErrFull):
+			f.opts.Logger.Warn("cannot write the watermark; feeding goes on", "queue", f.opts.Name, "err", err)
+		case ctx.Err() == nil:
+			return err
+		}
+	}
+}
+
+// errMarkDue: nothing came, and what was fed is to be marked.
+var errMarkDue = errors.New("a watermark is due")
+
+// collect gathers the next batch, waiting for its first claim. It waits no longer
+// than until a watermark is due.
+func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader, marked fallbacklog.Position, markedAt time.Time) ([]*queue.Message, error) {
+	wait := ctx
+	if f.Through() > marked {
+		due, cancel := context.WithDeadline(ctx, markedAt.Add(f.opts.MarkEvery))
+		defer cancel()
+		wait = due
+	}
+	rec, err := reader.Next(wait)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			return nil, errMarkDue
+		}
+		return nil, err
+	}
+	var msgs []*queue.Message
+	for {
+		for _, order := range rec.Claim.Orders {
+			msgs = append(msgs, &queue.Message{Claim: rec.Claim, Order: order, Origin: rec.At})
+		}
+		if len(msgs) >= f.opts.Batch {
+			return msgs, nil
+		}
+		if rec, err = reader.TryNext(); errors.Is(err, fallbacklog.ErrTail) {
+			return msgs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// feed hands a batch over, again and again until the queue has it.
+func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
+	pause := f.opts.RetryMin
+	for len(msgs) > 0 {
+		err := f.opts.Queue.Feed(ctx, msgs)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.opts.Logger.Warn("the queue takes nothing; trying again", "queue", f.opts.Name, "messages", len(msgs), "pause", pause, "err", err)
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+		pause = min(2*pause, f.opts.RetryMax)
+	}
+	return nil
+}
+
+// mark writes the watermark where it has moved.
+func (f *Feeder) mark(ctx context.Context, marked fallbacklog.Position) error {
+	through := f.Through()
+	if through <= marked {
+		return nil
+	}
+	rec := &fallbacklog.Record{Kind: fallbacklog.Sent, Sent: &fallbacklog.Watermark{Queue: f.opts.Name, Through: through}}
+	// Commit point: the queue is not fed again with what is before the watermark.
+	if err := f.opts.Log.Append(ctx, rec); err != nil {
+		return fmt.Errorf("watermark of queue %s: %w", f.opts.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+
+	"manna/fallbacklog"
+)
+
+// follow brings the lanes what is appended to the log. It ends when the queue is
+// closed or the log cannot be read on.
+func (q *Queue) follow(ctx context.Context) {
+	defer q.work.Done()
+	r := q.log.Reader(q.seen, fallbacklog.Claimed, fallbacklog.Deferred, fallbacklog.Unknown, fallbacklog.Reissued)
+	defer r.Close()
+	for ctx.Err() == nil {
+		rec, err := r.TryNext()
+		if err == nil {
+			q.apply(rec, r.Position())
+			continue
+		}
+		if errors.Is(err, fallbacklog.ErrTail) {
+			q.advance(r.Position())
+			err = q.log.Wait(ctx, r.Position())
+		}
+		if err != nil && ctx.Err() == nil {
+			q.fail(err)
+			return
+		}
+	}
+}
+
+// apply tells the lanes of a record; next is the position after it.
+func (q *Queue) apply(rec *fallbacklog.Record, next fallbacklog.Position) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if rec.Claim != nil {
+		for i, o := range rec.Claim.Orders {
+			told := false // by an earlier order of the claim
+			for _, before := range rec.Claim.Orders[:i] {
+				told = told || before.Partner == o.Partner
+			}
+			if l := q.lanes[o.Partner]; l != nil && !told {
+				l.offer(rec)
+			}
+		}
+	} else if l := q.lanes[rec.Event.Partner]; l != nil {
+		l.note(rec)
+	}
+	q.mark = mark{at: rec.At, time: rec.Time.UnixNano()}
+	q.moveTo(next)
+}
+
+func (q *Queue) advance(next fallbacklog.Position) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.moveTo(next)
+}
+
+// moveTo requires q.mu.
+func (q *Queue) moveTo(next fallbacklog.Position) {
+	if next == q.seen {
+		return
+	}
+	if next.Segment() != q.seen.Segment() {
+		// A lane in which nothing happens must not make a restart read every
+		// segment that the others have filled.
+		for _, l := range q.lanes {
+			l.touch()
+		}
+	}
+	q.seen = next
+	if q.moved != nil {
+		close(q.moved)
+		q.moved = nil
+	}
+}
+
+// reach waits until the lanes know everything before p.
+func (q *Queue) reach(ctx context.Context, p fallbacklog.Position) error {
+	for {
+		q.mu.Lock()
+		if q.seen >= p {
+			q.mu.Unlock()
+			return nil
+		}
+		if q.moved == nil {
+			q.moved = make(chan struct{})
+		}
+		moved := q.moved
+		q.mu.Unlock()
+		select {
+		case <-moved:
+		case <-q.failed:
+			return q.failure()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// fail makes every lane fail with err: a lane that misses what the log says must
+// not look idle.
+func (q *Queue) fail(err error) {
+	q.opts.Logger.Error("the lanes cannot follow the log any more", "at", q.seen, "err", err)
+	q.mu.Lock()
+	q.err = err
+	q.mu.Unlock()
+	close(q.failed)
+}
+
+func (q *Queue) failure() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err
+}

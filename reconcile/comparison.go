@@ -1,0 +1,161 @@
+package reconcile
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"manna/fallbacklog"
+)
+
+// comparison is the diff of one run: the merge of all indexes, split over cores,
+// each order judged.
+type comparison struct {
+	indexes []*fallbacklog.Index
+	names   *names
+	judge   judge
+}
+
+func newComparison(indexes []*fallbacklog.Index, q Request, marks map[string]watermarks) *comparison {
+	c := &comparison{indexes: indexes, names: newNames()}
+	c.judge = judge{from: math.MinInt64, to: math.MaxInt64, marks: make([]watermarks, 1)}
+	if !q.From.IsZero() {
+		c.judge.from = q.From.UnixMilli()
+	}
+	if !q.To.IsZero() {
+		c.judge.to = q.To.UnixMilli()
+	}
+	for partner, w := range marks {
+		n := int(c.names.add(partner))
+		c.judge.marks = append(c.judge.marks, make([]watermarks, max(0, n+1-len(c.judge.marks)))...)
+		c.judge.marks[n] = w
+	}
+	if q.Campaign != "" {
+		c.judge.campaign = c.names.add(q.Campaign)
+	}
+	return c
+}
+
+// tally is what a worker has counted.
+type tally struct {
+	lanes     []Counts // by the lane's number
+	rows      int64
+	openSince int64 // claim time of the oldest order that is not final; 0: none
+}
+
+func (t *tally) count(f *finding) {
+	if n := int(f.lane) + 1 - len(t.lanes); n > 0 {
+		t.lanes = append(t.lanes, make([]Counts, n)...)
+	}
+	*t.lanes[f.lane].of(f.class)++
+	if f.class == InFlight || f.class == Missing || f.class == InDoubt {
+		t.open(f.at)
+	}
+}
+
+func (t *tally) open(since int64) {
+	if since != 0 && (t.openSince == 0 || since < t.openSince) {
+		t.openSince = since
+	}
+}
+
+func (t *tally) add(o *tally) {
+	if n := len(o.lanes) - len(t.lanes); n > 0 {
+		t.lanes = append(t.lanes, make([]Counts, n)...)
+	}
+	for i, c := range o.lanes {
+		t.lanes[i].add(c)
+	}
+	t.rows += o.rows
+	t.open(o.openSince)
+}
+
+const (
+	// spansPerWorker keeps all cores busy until the end.
+	spansPerWorker = 8
+	// heldFindings is how many findings of a span wait for the spans before it.
+	heldFindings = 1024
+)
+
+// run judges every order and hands the discrepancies to take, in the order of
+// their ids and by one caller at a time. The slice is take's until it returns.
+func (c *comparison) run(ctx context.Context, workers int, take func(context.Context, []finding) error) (*tally, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	list := spans(workers * spansPerWorker)
+	// written[i] is closed when all findings of the spans before i are taken.
+	// Spans are begun in order, so the first unfinished one is always under way
+	// and never waits for another.
+	written := make([]chan struct{}, len(list)+1)
+	for i := range written {
+		written[i] = make(chan struct{})
+	}
+	close(written[0])
+	var begun atomic.Int64
+	tallies := make([]tally, workers)
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			held := make([]finding, 0, heldFindings)
+			for {
+				i := int(begun.Add(1)) - 1
+				if i >= len(list) {
+					return
+				}
+				flush := func() error {
+					select {
+					case <-written[i]:
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
+					err := take(ctx, held)
+					held = held[:0]
+					return err
+				}
+				err := merge(ctx, c.indexes, list[i], c.names, func(rows []fallbacklog.Row) error {
+					tallies[w].rows += int64(len(rows))
+					f, ok, err := c.judge.order(rows)
+					if !ok || err != nil {
+						return err
+					}
+					tallies[w].count(&f)
+					if !f.class.Discrepancy() {
+						return nil
+					}
+					if held = append(held, f); len(held) < heldFindings {
+						return nil
+					}
+					return flush()
+				})
+				if err == nil {
+					err = flush()
+				}
+				if err != nil {
+					cancel(err)
+					return
+				}
+				close(written[i+1])
+			}
+		})
+	}
+	all.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	total := &tally{}
+	for i := range tallies {
+		total.add(&tallies[i])
+	}
+	return total, nil
+}
+
+func sortShares(shares []Share) {
+	slices.SortFunc(shares, func(a, b Share) int {
+		if a.Partner < b.Partner {
+			return -1
+		}
+		return 1
+	})
+}
