@@ -30,7 +30,7 @@ type Refused struct {
 
 // Deferred: the attempt was certainly not applied and may be made again.
 type Deferred struct {
-	Code   string        // "busy", "refused_connection", "misconfigured", …
+	Code   string        // "busy", "unreachable", "misconfigured", …
 	Reason string        // for people
 	After  time.Duration // the partner asked for this pause; 0 where it did not
 }

@@ -277,7 +277,7 @@ func TestMissingOrdersGoBackAndTheSecondRunDoesNothing(t *testing.T) {
 	if got, want := w.run(Slot(eight)).Classes, (Counts{Matched: n}); got != want {
 		t.Fatalf("got %+v, want %+v", got, want)
 	}
-	for _, rec := range w.records(fallbacklog.Reissued) {
+	for _, rec := range readAll(t, w.log, fallbacklog.Reissued) {
 		if rec.Event.Run != "2027-02-05T20" || rec.Event.Origin == 0 || rec.Event.Partner != "midas" {
 			t.Fatalf("a reissued record reads %+v", rec.Event)
 		}

@@ -187,25 +187,30 @@ func (w *world) sound(r *Report) {
 	}
 }
 
-// records reads the whole log.
-func (w *world) records(only ...fallbacklog.Kind) []*fallbacklog.Record {
-	w.t.Helper()
+// readAll reads the records of the given kinds, or all.
+func readAll(t interface {
+	Helper()
+	Fatal(...any)
+}, log *fallbacklog.Log, only ...fallbacklog.Kind) []*fallbacklog.Record {
+	t.Helper()
 	var recs []*fallbacklog.Record
-	r := w.log.Reader(0, only...)
+	r := log.Reader(0, only...)
 	defer r.Close()
 	for {
 		rec, err := r.TryNext()
 		if errors.Is(err, fallbacklog.ErrTail) {
 			return recs
 		}
-		w.must(err)
+		if err != nil {
+			t.Fatal(err)
+		}
 		recs = append(recs, rec)
 	}
 }
 
 func (w *world) wantReissued(want int) {
 	w.t.Helper()
-	if got := len(w.records(fallbacklog.Reissued)); got != want {
+	if got := len(readAll(w.t, w.log, fallbacklog.Reissued)); got != want {
 		w.t.Fatalf("%d reissued records, want %d", got, want)
 	}
 }

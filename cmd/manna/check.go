@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"manna/internal/config"
+	"manna/internal/node"
 )
 
 func newCheck(e *env) *cobra.Command {
@@ -77,7 +78,7 @@ func check(e *env, file string) error {
 func checkPartners(c *config.Config) error {
 	var found config.Errors
 	for _, p := range c.Partners {
-		adapter, err := newAdapter(p)
+		adapter, err := node.Adapter(p)
 		if err != nil {
 			message := strings.TrimPrefix(err.Error(), "partner "+p.Name+": ")
 			key := "partners." + p.Name

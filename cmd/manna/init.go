@@ -70,7 +70,7 @@ func nextCommands(file string) []string {
 		serve += " --config " + shellQuote(file)
 	}
 	return []string{
-		"manna partner-sim --dedupe",
+		"manna partner-sim",
 		serve,
 		`curl -H 'Content-Type: application/json' -d '{"campaign":"welcome","user":"alice"}' http://127.0.0.1:8080/v1/claims`,
 	}

@@ -14,7 +14,7 @@ func TestInit(t *testing.T) {
 	if code != exitDone || errOut != "" {
 		t.Fatalf("got exit code %d and %q", code, errOut)
 	}
-	for _, want := range []string{"Wrote manna.yaml", "  manna partner-sim --dedupe\n", "  manna serve --dev\n", `  curl -H 'Content-Type: application/json' -d '{"campaign":"welcome","user":"alice"}' http://127.0.0.1:8080/v1/claims`} {
+	for _, want := range []string{"Wrote manna.yaml", "  manna partner-sim\n", "  manna serve --dev\n", `  curl -H 'Content-Type: application/json' -d '{"campaign":"welcome","user":"alice"}' http://127.0.0.1:8080/v1/claims`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("got\n%s\nwithout %q", out, want)
 		}

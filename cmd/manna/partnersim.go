@@ -41,7 +41,7 @@ Grants go to /grant, queries to /orders/ID, the books are at /books, and a new
 script may be posted to /script. Shares are from 0 to 1 and are drawn from the
 seed, the order and the number of the call, so a rerun behaves alike. Every field
 of a script file can also be seen at /script; flags win over the file.`,
-		Example: `  manna partner-sim --rate 500/s --latency 20ms --dedupe
+		Example: `  manna partner-sim --rate 500/s --latency 20ms
   manna partner-sim --apply-then-timeout 0.05 --down 10s+5s --down 30s+5s:refuse`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.run(cmd, e) },
@@ -56,7 +56,7 @@ of a script file can also be seen at /script; flags win over the file.`,
 	f.StringArrayVar(&p.down, "down", nil, "down window `AFTER+FOR[:refuse]`, like 10s+5s; may be repeated")
 	f.StringVar(&p.flags.Name, "name", "sim", "partner's `name` in its books")
 	f.Uint64Var(&p.flags.Seed, "seed", 0, "seed of what is drawn")
-	f.BoolVar(&p.flags.Dedupe, "dedupe", false, "dedupe by order id")
+	f.BoolVar(&p.flags.Dedupe, "dedupe", true, "dedupe by order id; a script file says for itself")
 	f.BoolVar(&p.flags.ConflictOnRepeat, "conflict-on-repeat", false, "with --dedupe: answer a repeat with 409")
 	f.BoolVar(&p.flags.Unauthorized, "unauthorized", false, "answer everything with 401")
 	f.StringVar(&p.flags.Query, "query", partnertest.QueryAnswers, "queries: `answers`, pending or absent")
@@ -144,7 +144,7 @@ type simSummary struct {
 
 // script reads the file and puts the flags that were given over it.
 func (p *partnerSim) script(flags *pflag.FlagSet) (partnertest.Script, error) {
-	var s partnertest.Script
+	s := partnertest.Script{Dedupe: true}
 	if p.file != "" {
 		f, err := os.Open(p.file)
 		if err != nil {

@@ -178,9 +178,26 @@ func open(path string, flag int) (File, error) {
 	return &osFile{File: f, conn: conn}, nil
 }
 
-func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
-	n, err := f.File.WriteAt(p, off)
-	return n, nameFull(err)
+// maxWrite bounds one pwrite; some systems refuse what does not fit in 31 bits.
+const maxWrite = 1 << 30
+
+// WriteAt implements File. It says exactly how much was written when the disk
+// fills up in the middle, which os.File does not.
+func (f *osFile) WriteAt(p []byte, off int64) (n int, err error) {
+	err = f.call("write", func(fd int) error {
+		for n < len(p) {
+			m, err := unix.Pwrite(fd, p[n:min(len(p), n+maxWrite)], off+int64(n))
+			if err != nil {
+				return err
+			}
+			if m == 0 {
+				return io.ErrShortWrite
+			}
+			n += m
+		}
+		return nil
+	})
+	return n, err
 }
 
 func (f *osFile) Truncate(size int64) error { return nameFull(f.File.Truncate(size)) }
@@ -238,7 +255,7 @@ func control(conn syscall.RawConn, sys func(fd int) error) error {
 		failed = retry(func() error { return sys(int(fd)) })
 	})
 	if err != nil {
-		return err
+		return fs.ErrClosed // the one reason there is; its own error does not match this
 	}
 	return failed
 }

@@ -20,7 +20,8 @@ func breakerSettings(p *config.Partner) breaker.Settings {
 	}
 }
 
-func adapter(p *config.Partner) (delivery.Adapter, error) {
+// Adapter makes the adapter of a partner. It connects to nothing.
+func Adapter(p *config.Partner) (delivery.Adapter, error) {
 	headers := make(map[string]string)
 	for name, value := range p.Request.Headers {
 		headers[name] = string(value)
@@ -51,7 +52,7 @@ func (n *Node) partners(c *config.Config) ([]*consumer.Partner, error) {
 				return nil, fmt.Errorf("partner %s: %w", p.Name, err)
 			}
 		}
-		a, err := adapter(p)
+		a, err := Adapter(p)
 		if err != nil {
 			return nil, fmt.Errorf("partner %s: %w", p.Name, err)
 		}

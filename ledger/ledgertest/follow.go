@@ -235,6 +235,18 @@ func otherLog(t *testing.T, e Engine) {
 	matches(t, l, "a", recs)
 }
 
+// unmarkedPlace: a log of outcomes alone was followed, then another one put in
+// its place.
+func unmarkedPlace(t *testing.T, e Engine) {
+	log := openLog(t, t.TempDir(), "a")
+	recs := write(t, log, 300)
+	l := open(t, e, "a", time.Now)
+	ok(t, l.Apply(t.Context(), &ledger.Batch{Node: "a", Through: ledger.Place{Position: recs[200].At, AsOf: start()}}))
+	f, _ := following(t, ledger.FollowerOptions{Log: log, Store: l})
+	caughtUp(t, f, log)
+	matches(t, l, "a", recs)
+}
+
 // waitForRebuild waits until the ledger has the log, and not more than that.
 func waitForRebuild(t *testing.T, f *ledger.Follower, l ledger.Ledger, log *fallbacklog.Log) {
 	t.Helper()

@@ -48,6 +48,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Engine) {
 		{"what is derived comes back the same after it was lost", rebuild},
 		{"a ledger beyond the log's end is rebuilt", shorterLog},
 		{"a ledger that followed another log is rebuilt", otherLog},
+		{"a place without a mark is not taken on trust", unmarkedPlace},
 		{"reads while a follower writes see whole batches", readsWhileFollowing},
 		{"a slot is run by one, in order", slots},
 		{"of many who start a slot one gets it", contestedSlot},

@@ -154,7 +154,7 @@ func (f *file) database(params ...string) (*sql.DB, error) {
 	}
 	// One checkpoint for many batches lets pages that several of them touch be
 	// written back once.
-	query := "_busy_timeout=5000&_dqs=0&_pragma=wal_autocheckpoint(32000)&_pragma=journal_size_limit(67108864)"
+	query := "_busy_timeout=5000&_dqs=0&_pragma=wal_autocheckpoint(8000)&_pragma=journal_size_limit(67108864)"
 	for _, p := range params {
 		query += "&" + p
 	}

@@ -20,6 +20,7 @@ func property(t *testing.T, e Engine) {
 		p := &machine{w: newWorld(rt, e), orders: map[gift.OrderID]*placed{}}
 		rt.Repeat(map[string]func(*rapid.T){
 			"claim":   p.claim,
+			"flood":   p.flood,
 			"receive": p.receive,
 			"settle":  p.settle,
 			"retry":   p.retry,
@@ -59,12 +60,12 @@ type placed struct {
 	claim   *gift.Claim
 	order   gift.Order
 	origin  fallbacklog.Position
+	stirred bool // it has more records than its claim
 }
 
 type holding struct {
 	partner string
 	m       *queue.Message
-	reached int // 1: the outcome is in the log
 }
 
 func (p *machine) claim(t *rapid.T) {
@@ -76,10 +77,31 @@ func (p *machine) claim(t *rapid.T) {
 		}
 		rec := p.w.newClaim(for_...)
 		p.w.append(rec)
-		for i, o := range rec.Claim.Orders {
-			p.orders[o.ID] = &placed{partner: for_[i], claim: rec.Claim, order: o, origin: rec.At}
-			p.known = append(p.known, o.ID)
-		}
+		p.add(rec, for_)
+	}
+}
+
+// flood makes a backlog longer than an engine may keep in memory.
+func (p *machine) flood(t *rapid.T) {
+	p.w.t = t
+	if len(p.known) > 400 || rapid.IntRange(0, 9).Draw(t, "flood") > 0 {
+		t.Skip("no flood")
+	}
+	partner := rapid.SampledFrom(partners).Draw(t, "partner")
+	var recs []*fallbacklog.Record
+	for range 300 {
+		recs = append(recs, p.w.newClaim(partner))
+	}
+	p.w.append(recs...)
+	for _, rec := range recs {
+		p.add(rec, []string{partner})
+	}
+}
+
+func (p *machine) add(rec *fallbacklog.Record, partners []string) {
+	for i, o := range rec.Claim.Orders {
+		p.orders[o.ID] = &placed{partner: partners[i], claim: rec.Claim, order: o, origin: rec.At}
+		p.known = append(p.known, o.ID)
 	}
 }
 
@@ -127,6 +149,7 @@ func (p *machine) take(t *rapid.T) (holding, queue.Lane) {
 	i := rapid.IntRange(0, len(p.held)-1).Draw(t, "held")
 	h := p.held[i]
 	p.held = append(p.held[:i:i], p.held[i+1:]...)
+	p.orders[h.m.Order.ID].stirred = true
 	return h, p.w.lane(h.partner)
 }
 
@@ -167,6 +190,7 @@ func (p *machine) reissue(t *rapid.T) {
 		t.Skip("no order")
 	}
 	o := p.orders[rapid.SampledFrom(p.known).Draw(t, "order")]
+	o.stirred = true
 	p.w.reissue(o.claim, o.order, o.origin)
 }
 
@@ -212,7 +236,10 @@ func (p *machine) check(t *rapid.T) {
 			if o.partner != partner {
 				continue
 			}
-			story := p.w.story(id)
+			story := new(fallbacklog.Story)
+			if o.stirred {
+				story = p.w.story(id)
+			}
 			if story.State.Final() {
 				continue
 			}

@@ -70,8 +70,8 @@ func (d *Disk) create(path string) (*node, error) {
 	if d.names.taken(path) {
 		return nil, pathError("create", path, syscall.EEXIST)
 	}
-	if err := d.names.wantDir("create", filepath.Dir(path)); err != nil {
-		return nil, err
+	if err := d.names.noDir(filepath.Dir(path)); err != nil {
+		return nil, pathError("create", path, err)
 	}
 	n := newNode()
 	d.names.change(nameOp{add: path, node: n})

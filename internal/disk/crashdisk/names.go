@@ -153,18 +153,21 @@ func (t *names) file(op, path string) (*node, error) {
 }
 
 // renaming gives the node that from names and the one that to names, if any, or
-// why the rename cannot be.
+// why the rename cannot be: where several things are wrong, what the real disk
+// says first.
 func (t *names) renaming(from, to string) (n, replaced *node, err error) {
 	n, replaced = t.live[from], t.live[to]
-	switch {
+	switch toDir := isRoot(to) || replaced != nil && replaced.dir; {
 	case isRoot(from) || n != nil && n.dir:
 		return nil, nil, syscall.EISDIR
-	case n == nil:
-		return nil, nil, t.missing(from)
-	case isRoot(to) || replaced != nil && replaced.dir:
+	case toDir && n != nil:
 		return nil, nil, syscall.EEXIST
+	case t.noDir(filepath.Dir(from)) != nil:
+		return nil, nil, t.missing(from)
 	case t.noDir(filepath.Dir(to)) != nil:
-		return nil, nil, t.noDir(filepath.Dir(to))
+		return nil, nil, t.missing(to)
+	case n == nil:
+		return nil, nil, syscall.ENOENT
 	}
 	return n, replaced, nil
 }
