@@ -34,6 +34,7 @@ type Options struct {
 type Consumer struct {
 	opts    Options
 	metrics *metrics
+	opened  chan struct{} // closed when Run has opened the lanes
 
 	mu    sync.Mutex
 	lanes map[string]*lane
@@ -64,12 +65,13 @@ func New(opts Options) (*Consumer, error) {
 			return nil, err
 		}
 	}
-	return &Consumer{opts: opts, metrics: m, lanes: make(map[string]*lane)}, nil
+	return &Consumer{opts: opts, metrics: m, opened: make(chan struct{}), lanes: make(map[string]*lane)}, nil
 }
 
 // Run opens a lane for each partner and works until ctx ends. It returns when the
 // calls under way have ended and their outcomes are written: that takes at most
-// the longest of the partners' timeouts, unless the disk is full.
+// the longest of the partners' timeouts, unless the disk is full. A consumer runs
+// once.
 func (c *Consumer) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.run = ctx
@@ -77,6 +79,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.mu.Unlock()
 	err := c.Reload(partners)
 	if err == nil {
+		close(c.opened)
 		<-ctx.Done()
 	}
 	c.mu.Lock()
@@ -89,6 +92,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.done.Wait()
 	return err
 }
+
+// Opened is closed when Run has opened every lane.
+func (c *Consumer) Opened() <-chan struct{} { return c.opened }
 
 // Reload makes the lanes fit other partners: it opens lanes, changes what changed
 // in those that go on, and ends those whose partner is gone. A call under way

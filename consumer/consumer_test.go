@@ -34,7 +34,7 @@ func TestPromisesHoldWhateverThePartnerDoes(t *testing.T) {
 		"drips its answer, dedupes":                 {partnertest.Script{Dedupe: true, Drip: 0.1, FaultCalls: 1}, seat{idempotent: true}, false},
 		"is down for a while":                       {partnertest.Script{Dedupe: true, Down: []partnertest.Window{{After: 0, For: 600 * ms, By: partnertest.DownRefuse}}}, seat{idempotent: true}, false},
 		"resets for a while, neither dedupes":       {partnertest.Script{Down: []partnertest.Window{{After: 50 * ms, For: 300 * ms, By: partnertest.DownReset}}}, seat{}, true},
-		"wants another key than we have, 401 first": {partnertest.Script{Dedupe: true, Answer: 401}, seat{idempotent: true, retry: []time.Duration{10 * time.Millisecond}}, true},
+		"wants another key than we have, 401 first": {partnertest.Script{Dedupe: true, Answer: 401}, seat{idempotent: true, retry: []time.Duration{10 * time.Millisecond}, openFor: 5 * time.Millisecond}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -169,5 +169,20 @@ func TestOrderInDoubtIsNotRetriedBlindly(t *testing.T) {
 	}
 	if s.Records[1].Kind != fallbacklog.Attempted {
 		t.Errorf("the second record is %v: want the attempt marked before the call", s.Records[1].Kind)
+	}
+}
+
+// Canary: the checker must see a doubled gift. Here the configuration says that
+// the partner dedupes and it does not, which is what a lane without the
+// unknown-outcome protocol would do to every partner.
+func TestCanaryDoubledGiftIsSeen(t *testing.T) {
+	w := newWorld(t)
+	w.partner("p", partnertest.Script{ApplyThen500: 0.5, FaultCalls: 1}, seat{idempotent: true})
+	orders := w.claim(50, "p")
+	w.run()
+	w.settled(len(orders))
+	w.close()
+	if v := w.verdict(); v.Doubled == 0 || v.Kept() {
+		t.Errorf("verdict %+v: want doubled orders and a broken promise", v)
 	}
 }

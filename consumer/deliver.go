@@ -35,8 +35,9 @@ func (l *lane) deliver(ctx context.Context, m *queue.Message) {
 // delivering is one order on its way through the lane.
 type delivering struct {
 	*lane
-	m      *queue.Message
-	marked bool // `attempted` is in the log and has no outcome yet
+	m       *queue.Message
+	marked  bool // `attempted` is in the log and has no outcome yet
+	decided bool // a person wants the attempt, whatever is in doubt
 }
 
 // step does one thing and names the next; nil ends the delivery.
@@ -50,19 +51,21 @@ func (d *delivering) recall() (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	switch state, open := fallbacklog.StateOf(rows); {
-	case state.Final():
+	if state, _ := fallbacklog.StateOf(rows); state.Final() {
 		d.ack()
 		return false, nil
-	case !open && state == gift.StateAccepted:
-		return true, nil
+	}
+	if len(rows) <= 1 {
+		return true, nil // nothing but its claim
 	}
 	story, err := d.c.opts.Log.Order(d.m.Order.ID)
 	if err != nil {
 		return false, err
 	}
-	d.m.Attempts, d.m.Queries, d.m.Began = story.Attempts, story.Queries, story.Began
-	d.m.InDoubt = story.Open || story.State == gift.StateUnknown
+	d.m.Attempts, d.m.Queries, d.m.Began, d.m.InDoubt = story.Attempts, story.Queries, story.Began, story.Doubt
+	// A person who takes a parked order up again has decided about its doubt, as
+	// far as nobody can be asked.
+	d.decided = story.State == gift.StateAccepted && !story.Open
 	if story.Due.After(d.now()) {
 		d.deferUntil(story.Due)
 		return false, nil
@@ -78,7 +81,7 @@ func (d *delivering) first() step {
 	switch t := d.partner.Load().Adapter.Traits(); {
 	case t.Queries:
 		return d.query
-	case t.Idempotent:
+	case t.Idempotent || d.decided:
 		return d.grant
 	}
 	return func(context.Context) step {
@@ -95,7 +98,7 @@ func (d *delivering) grant(ctx context.Context) step {
 	d.m.Attempts++
 	d.m.Began = d.now()
 	// The call outlives a shutdown: its outcome is worth the partner's timeout.
-	outcome := ask(call, func() (gift.Outcome, bool) {
+	outcome := ask(d.lane, call, func() (gift.Outcome, bool) {
 		o := p.Adapter.Grant(context.WithoutCancel(ctx), d.m.Claim, d.m.Order)
 		return o, delivery.Healthy(o)
 	})
@@ -103,9 +106,13 @@ func (d *delivering) grant(ctx context.Context) step {
 }
 
 // ask makes a call and tells the breaker how it went, also where it panics.
-func ask[T any](call *breaker.Call, do func() (answer T, healthy bool)) T {
+func ask[T any](l *lane, call *breaker.Call, do func() (answer T, healthy bool)) T {
 	result := breaker.Failure
-	defer func() { call.Done(result) }()
+	l.calling.Add(1)
+	defer func() {
+		l.calling.Add(-1)
+		call.Done(result)
+	}()
 	answer, healthy := do()
 	if healthy {
 		result = breaker.Success
@@ -120,7 +127,7 @@ func (d *delivering) query(ctx context.Context) step {
 		return nil
 	}
 	d.m.Queries++
-	standing := ask(call, func() (delivery.Standing, bool) {
+	standing := ask(d.lane, call, func() (delivery.Standing, bool) {
 		s := p.Adapter.Query(context.WithoutCancel(ctx), d.m.Order.ID)
 		_, silent := s.(delivery.Unanswered)
 		return s, !silent

@@ -19,6 +19,7 @@ type lane struct {
 	pacer   *Pacer
 	slots   *slots
 	counts  counters
+	calling atomic.Int64 // calls under way
 	cancel  context.CancelFunc
 	logger  *slog.Logger
 }
@@ -77,7 +78,7 @@ func (l *lane) reload(p *Partner) {
 func (l *lane) status(ctx context.Context) LaneStatus {
 	p := l.partner.Load()
 	s := LaneStatus{
-		Partner: l.name, Rate: p.Rate, InFlight: l.slots.inUse(), Breaker: p.Breaker.Snapshot(),
+		Partner: l.name, Rate: p.Rate, InFlight: int(l.calling.Load()), Breaker: p.Breaker.Snapshot(),
 		Calls: l.counts.calls.Load(), Outcomes: l.counts.read(),
 	}
 	var err error

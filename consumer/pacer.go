@@ -58,7 +58,7 @@ const (
 // at most 1000000/s.
 func NewPacer(r gift.Rate) *Pacer {
 	p := &Pacer{rate: r, began: time.Now(), changed: make(chan struct{}), turn: make(chan struct{}, 1)}
-	p.starts.resize(perSecond(r))
+	p.starts.allow(perSecond(r))
 	p.lim = rate.NewLimiter(pace(r), burst(r))
 	p.lim.AllowN(p.began, burst(r))
 	return p
@@ -162,7 +162,7 @@ func (p *Pacer) SetRate(r gift.Rate) {
 	p.cancel(now)
 	p.lim.SetLimitAt(now, pace(r))
 	p.lim.SetBurstAt(now, burst(r))
-	p.starts.resize(n)
+	p.starts.allow(n)
 	p.rate = r
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -182,18 +182,27 @@ func (p *Pacer) Used() uint64 {
 	return p.used
 }
 
-// ring holds the last starts, as many as a second may hold, each as the time
-// since the pacer began.
+// ring holds the last starts, each as the time since the pacer began.
 type ring struct {
+	// at is as long as the largest number of starts that a second was ever
+	// allowed, for the rate may be lowered and raised again within a second.
 	at   []time.Duration
 	next int // where the next goes: on the oldest
+	most int // starts that a second may hold now
 }
 
 // never is the time of a start that was not made.
 const never = -time.Second
 
-// free is when the next start may be made: a second after the oldest.
-func (r *ring) free() time.Duration { return r.at[r.next] + time.Second }
+// free is when the next start may be made: a second after the one that would
+// leave room for it.
+func (r *ring) free() time.Duration {
+	i := r.next - r.most
+	if i < 0 {
+		i += len(r.at)
+	}
+	return r.at[i] + time.Second
+}
 
 func (r *ring) add(at time.Duration) {
 	r.at[r.next] = at
@@ -203,15 +212,20 @@ func (r *ring) add(at time.Duration) {
 	}
 }
 
-// resize keeps the latest starts. A ring that grows lacks older ones: those were
-// more than a second older than its latest, or it would not have been full.
-func (r *ring) resize(n int) {
+// allow has a second hold most starts from now on. Where the ring has to grow it
+// lacks older starts, and needs none: no second held more than it has room for,
+// so they were a second older than the latest.
+func (r *ring) allow(most int) {
+	r.most = most
+	if most <= len(r.at) {
+		return
+	}
 	old := *r
-	r.at, r.next = make([]time.Duration, n), 0
+	r.at, r.next = make([]time.Duration, most), 0
 	for i := range r.at {
 		r.at[i] = never
 	}
-	for i := max(0, len(old.at)-n); i < len(old.at); i++ {
+	for i := range old.at {
 		r.add(old.at[(old.next+i)%len(old.at)])
 	}
 }

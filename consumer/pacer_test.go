@@ -73,7 +73,7 @@ func pull(p *Pacer, to *door, n int, d time.Duration, late func() time.Duration)
 // unringed is a pacer with nothing but its token bucket.
 func unringed(r gift.Rate) *Pacer {
 	p := NewPacer(r)
-	p.starts.resize(maxRate)
+	p.starts.allow(maxRate)
 	return p
 }
 
@@ -82,17 +82,19 @@ func TestPacerNeverOverrunsASecond(t *testing.T) {
 	type step struct {
 		rate  gift.Rate // 0: as it is
 		idle  time.Duration
-		calls int
-		late  time.Duration
+		calls int           // starts at most,
+		most  time.Duration // and how long they may take
+		late  time.Duration // how late a timer wakes at most
 	}
 	steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		return step{
 			rate:  rapid.SampledFrom(append([]gift.Rate{0, 0, 0}, rates...)).Draw(t, "rate"),
-			idle:  time.Duration(rapid.Int64Range(0, int64(3*time.Second)).Draw(t, "idle")),
+			idle:  rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 300 * time.Millisecond, 3 * time.Second}).Draw(t, "idle"),
 			calls: rapid.IntRange(0, 4000).Draw(t, "calls"),
+			most:  rapid.SampledFrom([]time.Duration{0, 20 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second}).Draw(t, "most"),
 			late:  time.Duration(rapid.Int64Range(0, int64(40*time.Millisecond)).Draw(t, "late")),
 		}
-	}), 1, 8)
+	}), 1, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		first := rapid.SampledFrom(rates).Draw(rt, "first")
 		plan := steps.Draw(rt, "plan")
@@ -105,7 +107,9 @@ func TestPacerNeverOverrunsASecond(t *testing.T) {
 					p.SetRate(s.rate)
 				}
 				time.Sleep(s.idle)
-				pull(p, to, s.calls, 10*time.Second, func() time.Duration { return rand.N[time.Duration](s.late+1) * time.Duration(random.IntN(2)) })
+				pull(p, to, s.calls, s.most, func() time.Duration {
+					return time.Duration(random.Int64N(int64(s.late)+1) * random.Int64N(2))
+				})
 			}
 			err = to.overrun()
 			if got, want := p.Used(), uint64(len(to.at)); got != want {
@@ -200,18 +204,34 @@ func TestPacerPacesEvenly(t *testing.T) {
 }
 
 func TestPacerLetsMissedStartsGo(t *testing.T) {
-	for rate, want := range map[gift.Rate]int{3000: 30, 10: 1, 0.1: 1} {
-		synctest.Test(t, func(t *testing.T) {
-			p := NewPacer(rate)
-			time.Sleep(time.Hour)
-			got, begin := 0, time.Now()
-			for p.Wait(t.Context()) == nil && time.Since(begin) == 0 {
-				got++
+	for name, before := range map[string]func(*testing.T, gift.Rate) *Pacer{
+		"new":      func(_ *testing.T, r gift.Rate) *Pacer { return NewPacer(r) },
+		"rate set": func(_ *testing.T, r gift.Rate) *Pacer { p := NewPacer(700); p.SetRate(r); return p },
+		"given up on": func(t *testing.T, r gift.Rate) *Pacer {
+			p := NewPacer(r)
+			ctx, cancel := context.WithTimeout(t.Context(), r.Interval()/2)
+			defer cancel()
+			if err := p.Wait(ctx); err == nil {
+				t.Error("Wait came back too early")
 			}
-			if got != want {
-				t.Errorf("%v: %d starts at once after an hour's pause, want %d", rate, got, want)
-			}
-		})
+			return p
+		},
+	} {
+		for rate, want := range map[gift.Rate]int{3000: 30, 10: 1, 0.1: 1} {
+			t.Run(name+" "+rate.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := before(t, rate)
+					time.Sleep(time.Hour)
+					got, begin := 0, time.Now()
+					for p.Wait(t.Context()) == nil && time.Since(begin) == 0 {
+						got++
+					}
+					if got != want {
+						t.Errorf("%d starts at once after an hour's pause, want %d", got, want)
+					}
+				})
+			})
+		}
 	}
 }
 
@@ -303,6 +323,23 @@ func TestPacerRaisedRateCountsWhatWasStarted(t *testing.T) {
 	})
 }
 
+// Lowered for a moment only, as by two reloads: what was started before still
+// counts.
+func TestPacerRateLoweredAndRaisedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, to := NewPacer(1000), newDoor()
+		time.Sleep(time.Second)
+		for range 5 {
+			pull(p, to, 3000, 300*time.Millisecond, func() time.Duration { return 0 })
+			p.SetRate(1)
+			p.SetRate(1000)
+		}
+		if err := to.overrun(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestPacerManyCallers(t *testing.T) {
 	const callers, each = 50, 200
 	synctest.Test(t, func(t *testing.T) {
@@ -332,6 +369,34 @@ func TestPacerManyCallers(t *testing.T) {
 		}
 		if got, most := time.Since(to.opened), 10100*time.Millisecond; got > most {
 			t.Errorf("%d starts at 1000/s took %v, want at most %v", callers*each, got, most)
+		}
+	})
+}
+
+func TestRingKeepsTheLastStarts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r ring
+		var kept []time.Duration // as many as the largest number allowed, oldest first
+		most, size := 0, 0
+		allow := func(n int) {
+			r.allow(n)
+			most, size = n, max(size, n)
+		}
+		allow(rapid.IntRange(1, 5).Draw(t, "first"))
+		for at := range time.Duration(rapid.IntRange(0, 100).Draw(t, "starts")) {
+			if n := rapid.IntRange(-20, 8).Draw(t, "allow"); n > 0 {
+				allow(n)
+			}
+			r.add(at)
+			kept = append(kept, at)
+			kept = kept[max(0, len(kept)-size):]
+			want := never + time.Second
+			if len(kept) >= most {
+				want = kept[len(kept)-most] + time.Second
+			}
+			if got := r.free(); got != want {
+				t.Fatalf("after the start at %d the next is free at %v, want %v", at, got, want)
+			}
 		}
 	})
 }

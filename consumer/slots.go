@@ -55,9 +55,3 @@ func (s *slots) signal() {
 	default:
 	}
 }
-
-func (s *slots) inUse() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.used
-}

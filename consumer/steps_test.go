@@ -27,6 +27,7 @@ func (w *world) lane(t *testing.T, name string) (consumer.LaneStatus, error) {
 // reissue takes an order up again as a person would.
 func (w *world) reissue(t *testing.T, s *fallbacklog.Story) {
 	t.Helper()
+	w.from = w.log.End()
 	rec := &fallbacklog.Record{Kind: fallbacklog.Reissued, Event: &fallbacklog.Event{
 		Order: s.Order.ID, Claim: s.Claim.ID, Campaign: s.Claim.Campaign, Partner: s.Order.Partner, Origin: s.Origin, Run: "person",
 	}}

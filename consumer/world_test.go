@@ -34,6 +34,7 @@ type world struct {
 	refused  chan gift.ClaimID // claims of which every order was refused
 	consumer *consumer.Consumer
 	stop     func()
+	from     fallbacklog.Position // what came before is of no interest to settled
 }
 
 // seat is how a partner is configured in the world.
@@ -163,24 +164,20 @@ func (w *world) run() {
 	}
 }
 
-// settled waits until every order in the log is final.
+// settled waits until so many orders have become final.
 func (w *world) settled(orders int) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	final := make(map[gift.OrderID]bool)
-	r := w.log.Reader(0, fallbacklog.Granted, fallbacklog.Refused, fallbacklog.Parked, fallbacklog.Reissued)
+	r := w.log.Reader(w.from, fallbacklog.Granted, fallbacklog.Refused, fallbacklog.Parked)
 	defer r.Close()
 	for len(final) < orders {
 		rec, err := r.Next(ctx)
 		if err != nil {
 			w.t.Fatalf("%d of %d orders are final: %v", len(final), orders, err)
 		}
-		if rec.Kind == fallbacklog.Reissued {
-			delete(final, rec.Event.Order)
-		} else {
-			final[rec.Event.Order] = true
-		}
+		final[rec.Event.Order] = true
 	}
 }
 
@@ -188,14 +185,7 @@ func (w *world) settled(orders int) {
 func (w *world) check() *promises.Verdict {
 	w.t.Helper()
 	w.close()
-	e := promises.Evidence{
-		Logs:  []iter.Seq2[*fallbacklog.Record, error]{fallbacklog.Records(disk.OS{}, filepath.Join(w.dir, "log"))},
-		Rates: w.rates, Accepted: w.accepted,
-	}
-	for _, p := range w.scripted {
-		e.Books = append(e.Books, p.Books())
-	}
-	v := promises.Check(e)
+	v := w.verdict()
 	for _, p := range v.Promises {
 		if !p.Kept {
 			w.t.Errorf("promise %d, %s: %s", p.Number, p.Name, p.Detail)
@@ -205,4 +195,17 @@ func (w *world) check() *promises.Verdict {
 		w.t.Log(example)
 	}
 	return v
+}
+
+// verdict holds the promises against the partners' books.
+func (w *world) verdict() *promises.Verdict {
+	w.t.Helper()
+	e := promises.Evidence{
+		Logs:  []iter.Seq2[*fallbacklog.Record, error]{fallbacklog.Records(disk.OS{}, filepath.Join(w.dir, "log"))},
+		Rates: w.rates, Accepted: w.accepted,
+	}
+	for _, p := range w.scripted {
+		e.Books = append(e.Books, p.Books())
+	}
+	return promises.Check(e)
 }

@@ -128,6 +128,7 @@ func (f *Follower) follow(ctx context.Context) error {
 		// nothing was taken in: reading it again costs little.
 		from = 0
 	}
+	f.setPlace(Place{Position: from, Mark: place.Mark, AsOf: place.AsOf})
 	r := log.Reader(from, fallbacklog.Claimed, fallbacklog.Switched)
 	defer r.Close()
 	stored := f.opts.Now() // when a place was stored last
@@ -208,7 +209,6 @@ func (f *Follower) begin(ctx context.Context) (Place, error) {
 		f.opts.Logger.Error("the log begins behind the ledger's place: claims between the two are missing from the ledger",
 			"node", log.Node(), "place", p, "log_begins", log.First())
 	}
-	f.setPlace(place)
 	return place, nil
 }
 
@@ -247,7 +247,6 @@ func (f *Follower) rebuild(ctx context.Context, why string) error {
 
 // gotTo notes how far the ledger is, and that the follower gets on.
 func (f *Follower) gotTo(p Place) {
-	f.setPlace(p)
 	f.mu.Lock()
 	err := f.err
 	f.err = nil
@@ -255,6 +254,8 @@ func (f *Follower) gotTo(p Place) {
 	if err != nil {
 		f.opts.Logger.Info("ledger follows the log again", "node", f.opts.Log.Node(), "was", err)
 	}
+	// Last: whoever waits for the place finds the rest done.
+	f.setPlace(p)
 }
 
 func (f *Follower) setPlace(p Place) {

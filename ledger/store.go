@@ -66,7 +66,7 @@ type Batch struct {
 // Add takes a record in and moves the batch's mark and time on. Records that
 // nothing is derived from only do the latter.
 func (b *Batch) Add(rec *fallbacklog.Record) {
-	_ = 0
+	b.Through.Mark = MarkOf(rec)
 	if rec.Time.After(b.Through.AsOf) {
 		b.Through.AsOf = rec.Time
 	}

@@ -208,12 +208,18 @@ func (f *Front) ours(doing string, err error) error {
 	switch {
 	case errors.Is(err, disk.ErrFull):
 		told.Detail = "this node has no room left; come again"
+	case errors.Is(err, fallbacklog.ErrTooLarge):
+		return gift.Errorf(gift.BadRequest, "the claims are too large to be recorded in one commit: send fewer at a time, or smaller targets")
 	case errors.Is(err, fallbacklog.ErrPoisoned), errors.Is(err, fallbacklog.ErrClosed):
 		told.Detail = "this node is going down; come again"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return told // the caller has gone
 	}
-	f.logger.Error("cannot "+doing, "err", err)
+	// A full disk fails every claim; one line a second tells it as well as all.
+	now := f.now().Unix()
+	if last := f.complained.Load(); now != last && f.complained.CompareAndSwap(last, now) {
+		f.logger.Error("cannot "+doing, "err", err)
+	}
 	return told
 }
 

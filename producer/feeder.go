@@ -95,14 +95,15 @@ func (f *Feeder) Run(ctx context.Context) error {
 		if err == nil {
 			err = f.feed(ctx, msgs)
 		}
+		if err == nil {
+			f.through.Store(uint64(reader.Position()))
+		}
 		switch {
 		case ctx.Err() != nil:
 			// What was fed is marked also on the way out; a restart is then spared
 			// from feeding it again.
 			return f.mark(context.WithoutCancel(ctx), marked)
-		case err == nil:
-			f.through.Store(uint64(reader.Position()))
-		case !errors.Is(err, errMarkDue):
+		case err != nil && !errors.Is(err, errMarkDue):
 			return err
 		}
 		if time.Since(markedAt) < f.opts.MarkEvery {

@@ -92,6 +92,8 @@ type Front struct {
 	metrics  *metrics
 	now      func() time.Time
 	inFlight atomic.Int64
+	// complained is the second, in Unix time, of the last failure that was logged.
+	complained atomic.Int64
 	// settling serialises what is done at most once to a claim: returns and
 	// settle requests.
 	settling [64]sync.Mutex

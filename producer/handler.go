@@ -53,7 +53,7 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if _, told := errors.AsType[*gift.Error](err); !told && r.Context().Err() == nil {
 		f.logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
-	writeProblem(w, err)
+	WriteProblem(w, err)
 }
 
 // noRoute answers where no route fits: the path is unknown or takes other
@@ -66,12 +66,12 @@ func noRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if allowed == nil {
-		writeProblem(w, gift.Errorf(gift.NotFound, "nothing is at %s; /openapi.json describes what there is", quoted(r.URL.Path)))
+		WriteProblem(w, gift.Errorf(gift.NotFound, "nothing is at %s; /openapi.json describes what there is", quoted(r.URL.Path)))
 		return
 	}
 	allow := strings.Join(allowed, ", ")
 	w.Header().Set("Allow", allow)
-	writeProblem(w, &httpError{gift.Errorf(gift.BadRequest, "the method here is %s", allow), http.StatusMethodNotAllowed})
+	WriteProblem(w, &httpError{gift.Errorf(gift.BadRequest, "the method here is %s", allow), http.StatusMethodNotAllowed})
 }
 
 func (f *Front) postClaim(w http.ResponseWriter, r *http.Request) error {

@@ -70,7 +70,9 @@ func problemOf(err error) (p problem, retry time.Duration) {
 	}, refused.RetryAfter
 }
 
-func writeProblem(w http.ResponseWriter, err error) {
+// WriteProblem answers an error as application/problem+json. A *gift.Error is
+// told as it is; of any other the caller learns only that it is ours.
+func WriteProblem(w http.ResponseWriter, err error) {
 	p, retry := problemOf(err)
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")

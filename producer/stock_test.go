@@ -49,3 +49,15 @@ func TestTheLastOneIsTakenOnce(t *testing.T) {
 	want(t, "one of one left, one kept", s.takeOf(c, g, 2), false)
 	want(t, "taken again", s.takeOf(c, g, 1), true)
 }
+
+func TestASubstituteThatDoesNotFitIsNotGiven(t *testing.T) {
+	c := testCampaigns()[1]
+	c.Gifts[0].Stock, c.Gifts[0].LowUnder = 5, 5
+	c.Gifts[1].Items[0].Platforms = []string{"web"}
+	f := openFixture(t, func(o *Options) { o.Snapshot = compileCampaigns(t, c) })
+	for i := range 5 {
+		a := f.claim(Request{Campaign: "show", Scene: "second", Gift: "pack", Platform: "ios", User: user(i)})
+		want(t, "gift", a.Claim.Gift, "pack")
+	}
+	f.refused(Request{Campaign: "show", Scene: "second", Gift: "pack", Platform: "ios", User: "late"}, gift.SoldOut)
+}

@@ -115,7 +115,7 @@
 //
 //	<dir>/<run>.ndjson  every discrepancy
 //	<dir>/<run>.txt     the report for people
-//	<dir>/<run>.json    the report; renamed into place last: the report's commit
+//	<dir>/<run>.json    the report; gets its name last: the report's commit point
 //
 // A run's name follows from its request alone, so a second look at a slot
 // replaces the report of the first. The commit point of a reissue is the append

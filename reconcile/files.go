@@ -13,8 +13,8 @@ import (
 	"manna/internal/disk"
 )
 
-// Endings of a report's files. The JSON file is renamed into place last: where it
-// is there, the others are.
+// Endings of a report's files. The JSON file gets its name last: where it is
+// there, the others are, and are no older.
 const (
 	jsonEnding  = ".json"
 	linesEnding = ".ndjson"
@@ -95,8 +95,16 @@ func (f *reportFiles) commit(report *Report) error {
 	if err := f.write(jsonEnding, append(document, '\n')); err != nil {
 		return err
 	}
-	// Commit point of the report: the last of these.
-	for _, ending := range []string{linesEnding, textEnding, jsonEnding} {
+	if err := f.name(linesEnding, textEnding); err != nil {
+		return err
+	}
+	// Commit point of the report.
+	return f.name(jsonEnding)
+}
+
+// name gives files their names for good.
+func (f *reportFiles) name(endings ...string) error {
+	for _, ending := range endings {
 		if err := f.disk.Rename(f.base+ending+tempEnding, f.base+ending); err != nil {
 			return err
 		}

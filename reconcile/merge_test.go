@@ -297,15 +297,14 @@ func TestSpansHoldEveryIDOnce(t *testing.T) {
 // can and claims go on: whatever the interleaving, nothing may be reissued.
 func TestNothingOnItsWayIsTakenForMissing(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.Slack = 50 * time.Millisecond })
-	w.set(time.Now())
+	w.set(time.Time{})
 	ctx, stop := context.WithCancel(context.Background())
 	var all sync.WaitGroup
-	tick := func() time.Time { now := time.Now(); w.set(now); return now }
 	const n = 3000
 	for p := range 2 {
 		all.Go(func() {
 			for i := range n / 2 {
-				if err := w.log.Append(ctx, newClaim(fmt.Sprint(p, "-", i), tick())); err != nil {
+				if err := w.log.Append(ctx, newClaim(fmt.Sprint(p, "-", i), w.now())); err != nil {
 					t.Error(err)
 					return
 				}
@@ -317,11 +316,11 @@ func TestNothingOnItsWayIsTakenForMissing(t *testing.T) {
 	deliver := func(m *queue.Message) error {
 		claim := &fallbacklog.Record{Claim: m.Claim, At: m.Origin}
 		if m.Attempts == 0 && m.Order.ID[0]%4 == 0 {
-			due := tick().Add(time.Millisecond)
-			deferred := about(claim, fallbacklog.Deferred, tick(), fallbacklog.Event{Attempts: 1, Due: due})
+			due := w.now().Add(time.Millisecond)
+			deferred := about(claim, fallbacklog.Deferred, w.now(), fallbacklog.Event{Attempts: 1, Due: due})
 			return errors.Join(w.log.Append(ctx, deferred), w.lanes["midas"].Defer(ctx, m, due))
 		}
-		granted := about(claim, fallbacklog.Granted, tick(), fallbacklog.Event{Reference: "R", Attempts: 1})
+		granted := about(claim, fallbacklog.Granted, w.now(), fallbacklog.Event{Reference: "R", Attempts: 1})
 		err := errors.Join(w.log.Append(ctx, granted), w.lanes["midas"].Ack(ctx, m))
 		if delivered.Add(1)%100 == 0 {
 			progress <- struct{}{}
@@ -370,9 +369,15 @@ func TestNothingOnItsWayIsTakenForMissing(t *testing.T) {
 
 // BenchmarkMerge reports how many index rows a second the comparison judges.
 func BenchmarkMerge(b *testing.B) {
+	for _, size := range []int64{64 << 20, 1 << 20} {
+		b.Run(fmt.Sprintf("segments of %d MiB", size>>20), func(b *testing.B) { benchmarkMerge(b, size) })
+	}
+}
+
+func benchmarkMerge(b *testing.B, segment int64) {
 	dir := b.TempDir()
 	ctx := context.Background()
-	log, err := fallbacklog.Open(fallbacklog.Options{Dir: filepath.Join(dir, "log"), Node: "a", SegmentBytes: 16 << 20})
+	log, err := fallbacklog.Open(fallbacklog.Options{Dir: filepath.Join(dir, "log"), Node: "a", SegmentBytes: segment})
 	if err != nil {
 		b.Fatal(err)
 	}

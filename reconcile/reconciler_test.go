@@ -366,6 +366,23 @@ func TestAReissueDoesNotHideAnOpenAttempt(t *testing.T) {
 	}
 }
 
+func TestWhatHappensWhileTheLanesAreAsked(t *testing.T) {
+	w := newWorld(t, nil)
+	delivered, claimed := w.claim("delivered", eight), newClaim("claimed", eight)
+	doubted := w.claim("doubted", eight)
+	// The lane lets one order go, comes to no end with another, and has not seen
+	// a third, whose stamp is older than any watermark.
+	w.asked["midas"] = laneFunc(func() {
+		w.append(about(delivered, fallbacklog.Granted, eight, fallbacklog.Event{Reference: "R"}))
+		w.append(about(doubted, fallbacklog.Unknown, eight, fallbacklog.Event{Due: eight}))
+		w.append(claimed)
+	})
+	report := w.run(Slot(eight))
+	if got, want := report.Classes, (Counts{Matched: 1, InFlight: 2}); got != want || report.Reissued != 0 {
+		t.Fatalf("got %+v, reissued %d; want %+v, 0", got, report.Reissued, want)
+	}
+}
+
 func TestTheGate(t *testing.T) {
 	w := newWorld(t, func(o *Options) { o.BacklogUnder = 3 })
 	w.claim("lost", eight)

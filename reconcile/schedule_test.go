@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"manna/fallbacklog"
@@ -222,6 +223,47 @@ func TestAnOldLeaderDoesNothing(t *testing.T) {
 	}
 }
 
+func TestAnOldLeaderLeavesNoReport(t *testing.T) {
+	w, runs, _ := newScheduled(t, nil)
+	ctx := context.Background()
+	w.granted("u", eight) // there is nothing to reissue
+	w.asked["midas"] = laneFunc(func() {
+		slots, err := runs.LastSlot(ctx)
+		w.must(err)
+		w.must(runs.FinishRun(ctx, slots.Holder, slots.Epoch, ledger.RunEnd{Err: "lease ended"}))
+	})
+	if _, err := w.rec.run(ctx, Slot(eight), eight); !errors.Is(err, ledger.ErrFenced) {
+		t.Fatalf("got %v, want ErrFenced", err)
+	}
+	if _, err := ReadReport(w.rec.opts.Disk, w.opts.Dir, "2027-02-05T20"); !errors.Is(err, ErrNoReport) {
+		t.Fatalf("the old leader left a report: %v", err)
+	}
+}
+
+func TestALongRunRenewsItsLease(t *testing.T) {
+	w, runs, _ := newScheduled(t, nil)
+	ctx := context.Background()
+	e, err := w.rec.begin(ctx, Slot(eight), eight)
+	w.must(err)
+	before, err := runs.LastSlot(ctx)
+	w.must(err)
+	w.must(e.alive(ctx))
+	if now, _ := runs.LastSlot(ctx); now.Lease != before.Lease {
+		t.Fatal("the lease was renewed at once")
+	}
+	w.set(w.now().Add(renewEvery))
+	w.must(e.alive(ctx))
+	if now, _ := runs.LastSlot(ctx); !now.Lease.After(before.Lease) {
+		t.Fatalf("the lease ends at %v still", now.Lease)
+	}
+	w.must(e.fail(ctx, errors.New("enough")))
+	run, err := runs.Run(ctx, e.id)
+	w.must(err)
+	if run.State != ledger.RunFailed || run.Err != "enough" {
+		t.Fatalf("the run reads %+v", run)
+	}
+}
+
 func TestCheckCron(t *testing.T) {
 	for _, good := range []string{"7 * * * *", "*/15 * * * *", "0 3 * * 1-5"} {
 		if err := CheckCron(good); err != nil {
@@ -258,4 +300,44 @@ func TestHistoryHoldsTheHeadlines(t *testing.T) {
 	if fmt.Sprint(h.From, h.To) != fmt.Sprint(eight, eight.Add(time.Hour)) {
 		t.Fatalf("from %v to %v", h.From, h.To)
 	}
+}
+
+// TestTheClock runs the scheduler on a fake clock: the first tick is at once, the
+// others come at seven past, and while the ledger is down it waits and says so.
+func TestTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(eight.Add(30 * time.Minute))) // the bubble's clock
+		w, runs, s := newScheduled(t, nil)
+		w.set(time.Time{})
+		w.granted("u", time.Now())
+		time.Sleep(40 * time.Minute) // 21:10
+		runs.down = 3
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error)
+		began := time.Now()
+		go func() { ended <- s.Run(ctx) }()
+		time.Sleep(30 * time.Second)
+		if got, want := runs.slots(t), "2027-02-05T20"; got != want {
+			t.Errorf("ran %q, want %q", got, want)
+		}
+		if got := strings.Count(w.said.String(), "reconciliation waits for the history of runs"); got != 3 {
+			t.Errorf("it said %d times that it waits, want 3", got)
+		}
+		if first := runs.all(t)[0].Started.Sub(began); first < 7*time.Second || first > 8*time.Second {
+			t.Errorf("the first run began %v after the ledger went down, want 1 s + 2 s + 4 s", first)
+		}
+		time.Sleep(2 * time.Hour) // 23:10
+		if got, want := runs.slots(t), "2027-02-05T20 2027-02-05T21 2027-02-05T22"; got != want {
+			t.Errorf("ran %q, want %q", got, want)
+		}
+		run, err := runs.Run(ctx, "2027-02-05T21")
+		w.must(err)
+		if want := eight.Add(2*time.Hour + 7*time.Minute); run.Started.Truncate(time.Second) != want {
+			t.Errorf("the slot was run at %v, want %v", run.Started, want)
+		}
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+	})
 }

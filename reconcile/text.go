@@ -95,9 +95,9 @@ func (r *Report) writePartners(b *strings.Builder) {
 	}
 	b.WriteByte('\n')
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "  partner\texpected\tactual\t\tin flight\tmissing\tunknown\trefused\tparked\twaiting\t")
+	fmt.Fprintln(t, "partner\texpected\tactual\t\tin flight\tmissing\tunknown\trefused\tparked\twaiting\t")
 	for _, p := range r.Partners {
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", orDash(p.Partner), grouped(p.Expected), grouped(p.Actual), meter(p.Actual, p.Expected, 10),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", orDash(p.Partner), grouped(p.Expected), grouped(p.Actual), meter(p.Actual, p.Expected, 10),
 			grouped(p.Classes.InFlight), grouped(p.Classes.Missing), grouped(p.Classes.Unknown), grouped(p.Classes.Refused), grouped(p.Classes.Parked), grouped(p.Backlog))
 	}
 	t.Flush()

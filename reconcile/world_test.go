@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var eight = time.Date(2027, 2, 5, 20, 0, 0, 0, time.UTC)
 
 // world is a log with the embedded queue and a reconciler on it, all by one
-// clock that the test sets.
+// clock that the test sets; set to the zero time it is the real one.
 type world struct {
 	t     testing.TB
 	dir   string
@@ -87,6 +87,9 @@ func (w *world) close() {
 func (w *world) now() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.at.IsZero() {
+		return time.Now()
+	}
 	return w.at
 }
 

@@ -119,6 +119,24 @@ func TestLockHoldsAgainstAnotherProcess(t *testing.T) {
 	}
 }
 
+func TestLockNamesItsOwnerAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	create(t, disk.OS{}, path, strings.Repeat("left by an older format ", 9))
+	held, err := disk.OS{}.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if got, want := readPath(t, disk.OS{}, path), strconv.Itoa(os.Getpid())+"\n"; got != want {
+		t.Errorf("the file holds %q, want %q alone", got, want)
+	}
+	if err := os.WriteFile(path, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err = disk.OS{}.Lock(path)
+	wantErr(t, err, disk.ErrLocked, path) // whose it is cannot be known then
+}
+
 // mounted runs test on a small file system of its own: as root straight away,
 // otherwise as root of a user namespace, in a process of its own. Where neither
 // is allowed it gives false, and under CI it fails.
@@ -276,6 +294,7 @@ func TestAllocateWithoutFallocate(t *testing.T) {
 			}
 		}
 		allocateByZeros(t, disk.OS{}, dir)
+		wantLimited(t, dir)
 	})
 	if !ran {
 		t.Log("in its place: the file system of the temporary directory, with fallocate")
@@ -330,8 +349,11 @@ func limited(dir string) error {
 }
 
 // A write may stop in the middle for another reason than a full disk.
-func TestLimitOnTheFileSize(t *testing.T) {
-	if out, err := play(t, "limited", t.TempDir()).CombinedOutput(); err != nil {
+func TestLimitOnTheFileSize(t *testing.T) { wantLimited(t, t.TempDir()) }
+
+func wantLimited(t *testing.T, dir string) {
+	t.Helper()
+	if out, err := play(t, "limited", dir).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -176,13 +176,14 @@ func (n *Node) openLanes(c *config.Config) error {
 
 func (n *Node) openReconciler(c *config.Config) (err error) {
 	n.reconcile, err = reconcile.New(reconcile.Options{
-		Log: n.log, Queue: n.queue, Lanes: n.lanes, Dir: filepath.Join(c.Data, "reports"),
+		Log: n.log, Queue: n.queue, Lanes: n.lanes, Runs: n.ledger, Dir: filepath.Join(c.Data, "reports"),
 		BacklogUnder: c.Reconcile.BacklogUnder, Logger: n.logger, Metrics: n.registry,
 	})
 	if err != nil {
 		return err
 	}
-	return nil
+	n.scheduler, err = reconcile.NewScheduler(n.reconcile, c.Reconcile.Cron)
+	return err
 }
 
 func (n *Node) auth(c *config.Config) (*producer.Auth, error) {
@@ -269,6 +270,11 @@ func (n *Node) Admin() string { return n.admin.Addr().String() }
 // notReady names what keeps the node from doing its job.
 func (n *Node) notReady(ctx context.Context) []string {
 	missing := []string{}
+	select {
+	case <-n.consumer.Opened():
+	default:
+		missing = append(missing, "lanes: not open yet")
+	}
 	if err := n.front.Ready(); err != nil {
 		missing = append(missing, "claims: "+err.Error())
 	}

@@ -38,6 +38,15 @@ func (n *Node) Run(ctx context.Context) error {
 			failed <- fmt.Errorf("lanes: %w", err)
 		}
 	})
+	start("reconciler", func() error {
+		// Before the lanes are open nothing can be said of what is in flight.
+		select {
+		case <-n.consumer.Opened():
+			return n.scheduler.Run(work)
+		case <-work.Done():
+			return nil
+		}
+	})
 	start("public port", func() error { return public.Serve(n.public) })
 	n.logger.Info("manna serves", "node", n.log.Node(), "public", n.Public(), "admin", n.Admin(), "data", n.config.Data)
 

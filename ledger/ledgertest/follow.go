@@ -230,9 +230,33 @@ func otherLog(t *testing.T, e Engine) {
 	rec := claim("someone", "else", start())
 	ok(t, log.Append(t.Context(), rec))
 	recs := append([]*fallbacklog.Record{rec}, write(t, log, 300)...)
-	f, _ := following(t, ledger.FollowerOptions{Log: log, Store: l})
+	f, stop := following(t, ledger.FollowerOptions{Log: log, Store: l})
 	waitForRebuild(t, f, l, log)
+	stop()
 	matches(t, l, "a", recs)
+
+	// One whose records lie at the very same positions.
+	twin := openLog(t, t.TempDir(), "a")
+	var others []*fallbacklog.Record
+	for _, rec := range recs {
+		other := *rec
+		if rec.Claim != nil {
+			other = *claim("v"+rec.Claim.User[1:], rec.Claim.Scene, rec.Time)
+		}
+		other.At = 0
+		others = append(others, &other)
+	}
+	ok(t, twin.Append(t.Context(), others[0]))
+	for i := 1; i < len(others); i += 100 {
+		ok(t, twin.Append(t.Context(), others[i:min(i+100, len(others))]...))
+	}
+	if last, same := others[len(others)-1].At, recs[len(recs)-1].At; last != same {
+		t.Fatalf("the other log's last record is at %v, want %v", last, same)
+	}
+	f, _ = following(t, ledger.FollowerOptions{Log: twin, Store: l})
+	waitForRebuild(t, f, l, twin)
+	matches(t, l, "a", others)
+	equal(t, "claims of the old log", len(allClaims(t, l, "u1", 100)), 0)
 }
 
 // unmarkedPlace: a log of outcomes alone was followed, then another one put in
@@ -241,10 +265,14 @@ func unmarkedPlace(t *testing.T, e Engine) {
 	log := openLog(t, t.TempDir(), "a")
 	recs := write(t, log, 300)
 	l := open(t, e, "a", time.Now)
-	ok(t, l.Apply(t.Context(), &ledger.Batch{Node: "a", Through: ledger.Place{Position: recs[200].At, AsOf: start()}}))
-	f, _ := following(t, ledger.FollowerOptions{Log: log, Store: l})
-	caughtUp(t, f, log)
-	matches(t, l, "a", recs)
+	for _, at := range []fallbacklog.Position{recs[200].At, log.End(), fallbacklog.At(99, 256)} {
+		ok(t, l.Reset(t.Context(), "a"))
+		ok(t, l.Apply(t.Context(), &ledger.Batch{Node: "a", Through: ledger.Place{Position: at, AsOf: start()}}))
+		f, stop := following(t, ledger.FollowerOptions{Log: log, Store: l})
+		caughtUp(t, f, log)
+		stop()
+		matches(t, l, "a", recs)
+	}
 }
 
 // waitForRebuild waits until the ledger has the log, and not more than that.

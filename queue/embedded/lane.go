@@ -105,7 +105,7 @@ func (l *Lane) offer(rec *fallbacklog.Record) {
 	l.signal()
 }
 
-// note takes in a deferred, unknown or reissued record that the log has just got.
+// note takes in a record about an order that the log has just got.
 func (l *Lane) note(rec *fallbacklog.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,6 +113,9 @@ func (l *Lane) note(rec *fallbacklog.Record) {
 		return
 	}
 	l.touched = max(l.touched, rec.Event.Origin)
+	if !carries(rec.Kind) {
+		return
+	}
 	e := entryOf(rec, l.queue.opts.Now())
 	if p := l.orders[rec.Event.Order]; p != nil {
 		// The order is not in the lane twice: what comes for one that is out waits

@@ -91,8 +91,7 @@ func (l *Lane) checkMark(m mark) error {
 
 // replay takes in what happened to the lane's orders in [from, to).
 func (l *Lane) replay(ctx context.Context, from, to fallbacklog.Position) error {
-	r := l.queue.log.Reader(from, fallbacklog.Attempted, fallbacklog.Granted, fallbacklog.Refused, fallbacklog.Deferred,
-		fallbacklog.Unknown, fallbacklog.Parked, fallbacklog.Reissued)
+	r := l.queue.log.Reader(from, eventKinds()...)
 	defer r.Close()
 	for {
 		rec, err := r.TryNext()

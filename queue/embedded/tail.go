@@ -7,11 +7,17 @@ import (
 	"manna/fallbacklog"
 )
 
+// eventKinds are the records about single orders.
+func eventKinds() []fallbacklog.Kind {
+	return []fallbacklog.Kind{fallbacklog.Attempted, fallbacklog.Granted, fallbacklog.Refused, fallbacklog.Deferred,
+		fallbacklog.Unknown, fallbacklog.Parked, fallbacklog.Reissued}
+}
+
 // follow brings the lanes what is appended to the log. It ends when the queue is
 // closed or the log cannot be read on.
 func (q *Queue) follow(ctx context.Context) {
 	defer q.work.Done()
-	r := q.log.Reader(q.seen, fallbacklog.Claimed, fallbacklog.Deferred, fallbacklog.Unknown, fallbacklog.Reissued)
+	r := q.log.Reader(q.seen, append(eventKinds(), fallbacklog.Claimed)...)
 	defer r.Close()
 	for ctx.Err() == nil {
 		rec, err := r.TryNext()

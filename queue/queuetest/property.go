@@ -26,6 +26,7 @@ func property(t *testing.T, e Engine) {
 			"retry":   p.retry,
 			"attempt": p.attempt,
 			"reissue": p.reissue,
+			"park":    p.park,
 			"restart": p.restart,
 			"reopen":  p.reopen,
 			"":        p.check,
@@ -192,6 +193,23 @@ func (p *machine) reissue(t *rapid.T) {
 	o := p.orders[rapid.SampledFrom(p.known).Draw(t, "order")]
 	o.stirred = true
 	p.w.reissue(o.claim, o.order, o.origin)
+}
+
+// park is a person who takes an order out of the lane's hands.
+func (p *machine) park(t *rapid.T) {
+	p.w.t = t
+	if len(p.known) == 0 {
+		t.Skip("no order")
+	}
+	o := p.orders[rapid.SampledFrom(p.known).Draw(t, "order")]
+	for _, h := range p.held {
+		if h.m.Order.ID == o.order.ID {
+			t.Skip("it is held")
+		}
+	}
+	o.stirred = true
+	m := &queue.Message{Claim: o.claim, Order: o.order, Origin: o.origin}
+	p.w.outcome(m, fallbacklog.Parked, fallbacklog.Event{Attempts: p.w.story(o.order.ID).Attempts, Reason: "by hand"})
 }
 
 func (p *machine) crash(t *rapid.T) {

@@ -37,6 +37,8 @@ func Run(t *testing.T, e Engine) {
 		{"the status counts what is there", counts},
 		{"a long backlog takes no memory", memory},
 		{"receivers share a lane", receivers},
+		{"receivers that wait are woken", wakeUps},
+		{"a lane opened while claims come in misses none", openWhileClaiming},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, e)
@@ -417,6 +419,7 @@ func handBack(t *testing.T, w *world) {
 		_, err := other.Receive(context.Background())
 		ended <- err
 	}()
+	closed := w.queue
 	w.closeQueue()
 	select {
 	case err := <-ended:
@@ -426,7 +429,7 @@ func handBack(t *testing.T, w *world) {
 	case <-time.After(patience):
 		t.Fatal("a receiver still waits in a closed queue")
 	}
-	if _, err := w.queue.Lane(context.Background(), w.prefix+"late"); !errors.Is(err, queue.ErrClosed) {
+	if _, err := closed.Lane(context.Background(), w.prefix+"late"); !errors.Is(err, queue.ErrClosed) {
 		t.Fatalf("opening a lane of a closed queue: %v, want ErrClosed", err)
 	}
 	w.openQueue()
@@ -466,6 +469,20 @@ func counts(t *testing.T, w *world) {
 	check(0, 1, 0)
 	if s := w.status(l); !s.Oldest.IsZero() {
 		t.Fatalf("everything has been let go and the oldest is %v", s.Oldest)
+	}
+	w.claims(700, "midas")
+	for range 5 {
+		w.grant(l, w.receive(l))
+	}
+	w.restart()
+	l = w.lane("midas")
+	check(695, 1, 0)
+	w.claims(5, "midas")
+	check(700, 1, 0)
+	w.claims(700, "other")
+	for left := int64(699); left >= 0; left-- {
+		w.grant(l, w.receive(l))
+		check(left, 1, 0)
 	}
 }
 
@@ -536,6 +553,101 @@ func receivers(t *testing.T, w *world) {
 	for range workers {
 		if r := <-got; !errors.Is(r.err, context.Canceled) {
 			t.Fatalf("a receiver whose context ended got %v, %v", r.m, r.err)
+		}
+	}
+}
+
+// wakeUps has receivers wait for each thing that can wake them.
+func wakeUps(t *testing.T, w *world) {
+	l := w.lane("midas")
+	w.claims(1, "midas")
+	m := w.receive(l)
+	got := make(chan *queue.Message)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for range 2 {
+		go func() {
+			m, err := l.Receive(ctx)
+			if err != nil {
+				t.Errorf("receive: %v", err)
+			}
+			got <- m
+		}()
+	}
+	// Both have seen the outcome's record and found nothing to receive yet.
+	w.outcome(m, fallbacklog.Deferred, fallbacklog.Event{Attempts: 1, Due: time.Now()})
+	w.status(l)
+	if again := w.tryReceive(l, 50*time.Millisecond); again != nil {
+		if w.engine.Exact {
+			t.Fatalf("order %v is held and received once more", again.Order.ID)
+		}
+		w.must(l.Ack(ctx, again))
+	}
+	w.must(l.Defer(ctx, m, time.Now()))
+	w.grant(l, <-got)
+	go func() {
+		m, err := l.Receive(ctx)
+		if err != nil {
+			t.Errorf("receive: %v", err)
+		}
+		got <- m
+	}()
+	if m := w.tryReceive(l, 50*time.Millisecond); m != nil {
+		t.Fatalf("received %v out of nothing", m.Order.ID)
+	}
+	w.claim("midas", "midas")
+	for range 2 {
+		m := <-got
+		if m == nil {
+			t.Fatal("of two receivers one sleeps on")
+		}
+		w.grant(l, m)
+	}
+}
+
+func openWhileClaiming(t *testing.T, w *world) {
+	const lanes = 10
+	var names []string
+	for i := range lanes {
+		names = append(names, fmt.Sprint("lane-", i))
+	}
+	claimed := make(chan error)
+	ids := make(map[string][]gift.OrderID)
+	var recs []*fallbacklog.Record
+	for range 1000 {
+		rec := w.newClaim(names...)
+		recs = append(recs, rec)
+		for i, o := range rec.Claim.Orders {
+			ids[names[i]] = append(ids[names[i]], o.ID)
+		}
+	}
+	log := w.log
+	go func() {
+		for _, rec := range recs {
+			if err := log.Append(context.Background(), rec); err != nil {
+				claimed <- err
+				return
+			}
+		}
+		claimed <- nil
+	}()
+	for i, name := range names {
+		for log.End() == log.First() || i > 0 && w.status(w.lane(names[i-1])).Backlog < int64(90*i) && w.engine.Exact {
+			if err := log.Wait(context.Background(), log.End()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.lane(name)
+	}
+	w.must(<-claimed)
+	for _, name := range names {
+		l := w.lane(name)
+		for i, want := range ids[name] {
+			m := w.receive(l)
+			if m.Order.ID != want {
+				t.Fatalf("%s: message %d is order %v, want %v", name, i, m.Order.ID, want)
+			}
+			w.must(l.Ack(context.Background(), m))
 		}
 	}
 }

@@ -38,6 +38,7 @@ const patience = 20 * time.Second
 type T interface {
 	Helper()
 	Fatalf(format string, args ...any)
+	Cleanup(func())
 }
 
 // world is a node with an engine on it, and the clients and partners around.
@@ -55,23 +56,26 @@ type world struct {
 
 func newWorld(t T, e Engine) *world {
 	w := &world{t: t, engine: e, prefix: fmt.Sprintf("p%08x-", rand.Uint32()), disk: crashdisk.New(1)}
+	w.stop = func() {}
+	// A test that fails leaves its node open.
+	t.Cleanup(w.abandon)
 	w.open()
 	return w
 }
 
 func (w *world) open() {
 	w.t.Helper()
-	var err error
-	w.log, err = fallbacklog.Open(fallbacklog.Options{Dir: "/data/log", Node: "a", Disk: unreserved{w.disk}, SegmentBytes: fallbacklog.MinSegment})
+	log, err := fallbacklog.Open(fallbacklog.Options{Dir: "/data/log", Node: "a", Disk: unreserved{w.disk}, SegmentBytes: fallbacklog.MinSegment})
 	w.must(err)
+	w.log = log
 	w.openQueue()
 }
 
 func (w *world) openQueue() {
 	w.t.Helper()
-	var err error
-	w.queue, err = w.engine.Open(context.Background(), Node{Log: w.log, Disk: w.disk, Dir: "/data/lanes"})
+	q, err := w.engine.Open(context.Background(), Node{Log: w.log, Disk: w.disk, Dir: "/data/lanes"})
 	w.must(err)
+	w.queue = q
 	w.lanes = make(map[string]queue.Lane)
 	w.stop = func() {}
 	if f, ok := w.queue.(queue.Feedable); ok {
@@ -95,12 +99,14 @@ func (w *world) closeQueue() {
 	w.t.Helper()
 	w.stop()
 	w.must(w.queue.Close(context.Background()))
+	w.queue = nil
 }
 
 func (w *world) close() {
 	w.t.Helper()
 	w.closeQueue()
 	w.must(w.log.Close())
+	w.log = nil
 }
 
 // restart ends everything in good order and opens it again.
@@ -110,14 +116,24 @@ func (w *world) restart() {
 	w.open()
 }
 
+// abandon ends whatever runs; nobody looks at what it writes.
+func (w *world) abandon() {
+	w.stop()
+	if w.queue != nil {
+		_ = w.queue.Close(context.Background())
+	}
+	if w.log != nil {
+		_ = w.log.Close()
+	}
+	w.queue, w.log = nil, nil
+}
+
 // crash loses power and opens what is left: of what was not synced each part with
 // the probability keep. What ran before runs out on the disk of before.
 func (w *world) crash(keep float64) {
 	w.t.Helper()
 	left := w.disk.Crash(keep)
-	w.stop()
-	_ = w.queue.Close(context.Background())
-	_ = w.log.Close()
+	w.abandon()
 	w.disk = left
 	w.open()
 }
@@ -126,9 +142,7 @@ func (w *world) crash(keep float64) {
 func (w *world) kill() {
 	w.t.Helper()
 	left := w.disk.Kill()
-	w.stop()
-	_ = w.queue.Close(context.Background())
-	_ = w.log.Close()
+	w.abandon()
 	w.disk = left
 	w.open()
 }

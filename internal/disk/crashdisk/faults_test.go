@@ -276,6 +276,32 @@ func TestCapacity(t *testing.T) {
 	write(t, f, block("x", 20), 0)
 }
 
+// Room is counted once, whether it was written first or allocated first.
+func TestRoomIsCountedOnce(t *testing.T) {
+	d := blank(t, 1)
+	f := durableFile(t, d, "/data/a", block("a", 1))
+	write(t, f, block("a", 1), 3*sectorSize)
+	write(t, f, block("a", 1), 9*sectorSize)
+	for _, c := range []struct{ allocate, used int64 }{{5, 6}, {7, 8}, {10, 10}, {4, 10}} {
+		if err := f.Allocate(c.allocate * sectorSize); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Used(); got != c.used*sectorSize {
+			t.Errorf("%d bytes used with %d sectors allocated, want %d sectors", got, c.allocate, c.used)
+		}
+	}
+	write(t, f, block("b", 10), 0)
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if used := d.Used() + d.Crash(0).Used(); used != 0 {
+		t.Errorf("%d bytes used by an empty file", used)
+	}
+}
+
 func wantFull(t *testing.T, err error) {
 	t.Helper()
 	if !errors.Is(err, disk.ErrFull) || !strings.Contains(err.Error(), "no space left") {
@@ -291,6 +317,9 @@ func TestAllocatedRoomSurvivesAFullDisk(t *testing.T) {
 	}
 	d.SetCapacity(8 * sectorSize)
 	for name, after := range map[string]*Disk{"crash": d.Crash(0), "kill": d.Kill()} {
+		if free, err := after.Free("/data"); free != 0 || err != nil {
+			t.Errorf("after a %s: %d bytes free, %v", name, free, err)
+		}
 		g, err := after.Open("/data/a")
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"manna/console"
+	"manna/delivery/partnertest"
+	"manna/fallbacklog"
+	"manna/gift"
+	"manna/internal/disk"
+	"manna/internal/node"
+	"manna/internal/promises"
+)
+
+// actAs makes this test binary the program itself, so that tests can start real
+// processes of what they test, race detector included.
+const actAs = "MANNA_TEST_ACT_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(actAs) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+const patience = 90 * time.Second
+
+// server is `manna serve --dev` as a process of its own, with a configuration and
+// partners that it keeps over restarts.
+type server struct {
+	t             *testing.T
+	dir, config   string
+	public, admin string
+	partners      []*partnertest.Partner
+	rates         map[string]gift.Rate
+	cmd           *exec.Cmd
+	output        bytes.Buffer
+
+	mu       sync.Mutex
+	accepted map[gift.ClaimID]bool
+}
+
+// newServer writes a configuration: campaign "k" whose gift "g" has one item from
+// each partner.
+func newServer(t *testing.T, partners map[string]partnertest.Script, settings string) *server {
+	t.Helper()
+	s := &server{t: t, dir: t.TempDir(), rates: make(map[string]gift.Rate), accepted: make(map[gift.ClaimID]bool)}
+	s.config = filepath.Join(s.dir, "manna.yaml")
+	s.public, s.admin = freeAddress(t), freeAddress(t)
+	text := fmt.Sprintf("data: data\nnode: a\nlisten: {public: %q, admin: %q}\nlog: {segment_bytes: 256KiB}\npartners:\n", s.public, s.admin)
+	items := ""
+	for name, script := range partners {
+		script.Name = name
+		rate := gift.Rate(script.Rate)
+		script.Rate = 0
+		p := partnertest.Start(t, script)
+		s.partners = append(s.partners, p)
+		s.rates[name] = rate
+		text += fmt.Sprintf("  %s:\n    adapter: http\n    url: %s/grant\n    query_url: %s/orders\n    idempotent: %t\n    rate: %v\n    timeout: 500ms\n    settles_within: 1s\n    retry: [100ms, 200ms, 400ms, 800ms, 1s, 1s, 1s]\n    breaker: {window: 2s, failure_ratio: 0.6, min_calls: 20, slow_call: 500ms, open_for: 300ms}\n", name, p.URL, p.URL, script.Dedupe, rate)
+		items += fmt.Sprintf("          - {item: item-%s, partner: %s, sku: S}\n", name, name)
+	}
+	text += "campaigns:\n  k:\n    opens: 2026-01-01T00:00:00Z\n    closes: 2099-01-01T00:00:00Z\n    promise: 10m\n    gifts:\n      g:\n        items:\n" + items + settings
+	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.kill()
+		}
+		if t.Failed() {
+			t.Logf("what the server said:\n%s", s.output.String())
+		}
+	})
+	return s
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start starts the process and waits until it listens.
+func (s *server) start() {
+	s.t.Helper()
+	s.cmd = exec.Command(os.Args[0], "serve", "--dev", "--json", "--config", s.config)
+	s.cmd.Env = append(os.Environ(), actAs+"=1")
+	s.cmd.Stderr = &s.output
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		s.t.Fatalf("the server ended before it listened: %v %s", err, line)
+	}
+}
+
+func (s *server) kill() {
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+// terminate sends SIGTERM and wants exit code 0.
+func (s *server) terminate() {
+	s.t.Helper()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if err := s.cmd.Wait(); err != nil {
+		s.t.Errorf("after SIGTERM: %v", err)
+	}
+	s.cmd = nil
+}
+
+// claim posts one claim. An error means that nothing is known of its fate.
+func (s *server) claim(user string) error {
+	res, err := http.Post("http://"+s.public+"/v1/claims", "application/json", strings.NewReader(fmt.Sprintf(`{"campaign":"k","user":%q}`, user)))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	var said struct {
+		ClaimID gift.ClaimID `json:"claim_id"`
+	}
+	if res.StatusCode != http.StatusAccepted && res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", res.Status, b)
+	}
+	if err := json.Unmarshal(b, &said); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.accepted[said.ClaimID] = true
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.accepted)
+}
+
+// status asks the admin port.
+func (s *server) status(ctx context.Context) (status console.Status, err error) {
+	token, err := node.ReadSecret(filepath.Join(s.dir, "data", node.TokenFile))
+	if err != nil {
+		return status, err
+	}
+	c := client{base: "http://" + s.admin, token: token}
+	return status, c.call(ctx, http.MethodGet, "/v1/admin/status", nil, &status)
+}
+
+// settle waits until no order is on its way.
+func (s *server) settle() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	for tick := time.NewTicker(50 * time.Millisecond); ; <-tick.C {
+		status, err := s.status(ctx)
+		if err != nil {
+			s.t.Fatalf("not settled: %v", err)
+		}
+		left := int64(0)
+		for _, l := range status.Lanes {
+			left += l.Queue.Backlog + l.Queue.Deferred + l.Queue.Held
+		}
+		if left == 0 && len(status.Lanes) == len(s.partners) {
+			return
+		}
+	}
+}
+
+// check holds the promises against the partners' books and the log.
+func (s *server) check() *promises.Verdict {
+	s.t.Helper()
+	e := promises.Evidence{
+		Logs:  []iter.Seq2[*fallbacklog.Record, error]{fallbacklog.Records(disk.OS{}, filepath.Join(s.dir, "data", "log"))},
+		Rates: s.rates, Accepted: s.accepted,
+	}
+	for _, p := range s.partners {
+		e.Books = append(e.Books, p.Books())
+	}
+	v := promises.Check(e)
+	for _, p := range v.Promises {
+		if !p.Kept {
+			s.t.Errorf("promise %d, %s: %s", p.Number, p.Name, p.Detail)
+		}
+	}
+	for _, example := range v.Examples {
+		s.t.Log(example)
+	}
+	return v
+}
