@@ -23,6 +23,8 @@ type SegmentInfo struct {
 	First   time.Time        `json:"first,omitzero"` // time of the first record
 	Last    time.Time        `json:"last,omitzero"`
 	Damage  string           `json:"damage,omitempty"`
+
+	damage error // that Damage tells
 }
 
 // Segments lists the segments of the log in dir by headers and footers alone. It
@@ -45,12 +47,14 @@ func Segments(d disk.Disk, dir string) ([]SegmentInfo, error) {
 		info.Bytes, _ = f.Size()
 		f.Close()
 		if err != nil {
-			info.Damage = err.Error()
+			info.damage, info.Damage = err, err.Error()
 		}
 		if sealed {
 			info.footer = seg.footer
 			info.Records = seg.records()
-			info.First, info.Last = time.Unix(0, seg.first).UTC(), time.Unix(0, seg.last).UTC()
+			if info.Records > 0 {
+				info.First, info.Last = time.Unix(0, seg.first).UTC(), time.Unix(0, seg.last).UTC()
+			}
 			info.Counts = make(map[string]int64)
 			for k := Claimed; k <= Switched; k++ {
 				if c := seg.counts[k]; c > 0 {
@@ -73,33 +77,63 @@ func Records(d disk.Disk, dir string) iter.Seq2[*Record, error] {
 			yield(nil, err)
 			return
 		}
-		for i, info := range infos {
-			var w walked
-			var b []byte
-			if info.Damage == "" {
-				b, err = readWhole(d, info.Path)
-			} else {
-				err = &CorruptError{Path: info.Path, Why: info.Damage}
-			}
-			if err == nil {
-				w, err = records(info.Path, b, info.Number, info.seed, func(rec *Record) error {
-					if !yield(rec, nil) {
-						return errStopped
-					}
-					return nil
-				})
-			}
+		for i := range infos {
+			err := eachDurable(d, &infos[i], i == len(infos)-1, func(rec *Record) error {
+				if !yield(rec, nil) {
+					return errStopped
+				}
+				return nil
+			})
 			if err == errStopped {
 				return
-			}
-			if err == nil && !w.sealed && (i < len(infos)-1 || confirmed(b, w.bad, info.seed)) {
-				err = &CorruptError{Path: info.Path, Offset: w.bad, Why: w.why}
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 		}
+	}
+}
+
+// eachDurable visits the records of a segment that the log's owner may be writing
+// to if it is the last.
+func eachDurable(d disk.Disk, info *SegmentInfo, last bool, visit func(*Record) error) error {
+	if info.damage != nil {
+		return info.damage
+	}
+	b, err := readWhole(d, info.Path)
+	if err != nil {
+		return err
+	}
+	if last && !info.Sealed {
+		if b, err = settled(d, info.Path, b, info.seed); err != nil {
+			return err
+		}
+	}
+	w, err := records(info.Path, b, info.Number, info.seed, visit)
+	if err == nil && !w.sealed && (!last || confirmed(b, w.bad, info.seed)) {
+		err = &CorruptError{Path: info.Path, Offset: w.bad, Why: w.why}
+	}
+	return err
+}
+
+// settled takes a segment that was read while its owner may have been writing:
+// bytes that were read early can miss what was written before bytes that were
+// read later, which then seem to prove damage. It reads such a place again until
+// that brings nothing more.
+func settled(d disk.Disk, path string, b []byte, seed uint32) ([]byte, error) {
+	for before := int64(-1); ; {
+		w, err := walk(b, seed, nil)
+		if err != nil || w.sealed || w.bad == before || !confirmed(b, w.bad, seed) {
+			return b, err
+		}
+		before = w.bad
+		again, err := readWhole(d, path)
+		if err != nil {
+			return nil, err
+		}
+		// No further than before, where everything proven has been written by now.
+		b = again[:min(len(again), len(b))]
 	}
 }
 

@@ -17,12 +17,14 @@
 //
 // A log is open, full or poisoned. Full: the last append met a full disk; nothing
 // is lost, and appends succeed again once there is room. Poisoned: a write or a
-// sync failed, so what the file holds is not known; every further append fails.
-// The remedy is to end the process and start it again: Open reads what is really
-// there.
+// sync failed, so what the file holds is not known; every further append fails,
+// nothing is synced again, and what is durable can still be read. The remedy is
+// to end the process and start it again: Open reads what is really there.
 //
 // A segment is active, then sealed (footer written, nothing changes any more),
-// then indexed. Only the last segment may be active.
+// then indexed. Only the last segment may be active. While indexes cannot be
+// written, no more than a few segments wait for theirs: the active one grows past
+// its size, up to a bound at which appends fail with disk.ErrFull.
 //
 // # Commit points
 //
@@ -32,19 +34,30 @@
 //     has been synced
 //   - an index: the rename of its finished file; until then, and whenever it is
 //     missing or damaged, it is rebuilt from the segment
+//   - a recovered or repaired segment: the rename of <number>.seg.recover over
+//     the one that was there
 //
 // # Files
 //
-//	00000001.seg        a segment
-//	00000001.idx        its index
-//	00000007.seg.next   the next segment being prepared; removed by Open
-//	00000006.torn       what was cut from the tail of segment 6 by the recovery
-//	                    that sealed it; nobody was told that it was accepted
-//	lock                held by the one process that owns the directory
+//	00000001.seg            a segment
+//	00000001.idx            its index
+//	00000007.seg.next       the next segment being prepared; removed by Open
+//	00000006-<seed>.torn    what was cut from the tail of segment 6 by the recovery
+//	                        that sealed it; nobody was told that it was accepted
+//	00000003-<sum>.damaged  segment 3 as it was before Repair salvaged it
+//	00000003.idx.damaged    an index that Repair has taken out of the way
+//	lock                    held by the one process that owns the directory
+//
+// Numbers are consecutive. Segments may be taken away from the front, each after
+// its index, by whoever has archived them; a gap between segments, or an index
+// without its segment at the end, is damage. That the last, active segment has
+// been taken away cannot be told from the files.
 //
 // # Segment format
 //
-// All integers are little-endian. A segment begins with a header of 256 bytes:
+// All integers are little-endian. A segment begins with a header: two blocks of
+// 512 bytes with the same content, so that damage to one leaves the seed, without
+// which nothing in the segment can be told from noise.
 //
 //	  0  8   "MANNASEG"
 //	  8  2   format version
@@ -52,15 +65,15 @@
 //	 12  4   segment number
 //	 16  4   seed, random for each segment
 //	 20  8   creation time, Unix nanoseconds
-//	 28  32  chain: SHA-256 of the segment before, as its footer has it
+//	 28  32  chain: the link in the footer of the segment before
 //	 60  64  node's name
-//	252  4   CRC-32C of the bytes before
+//	508  4   CRC-32C of the bytes before
 //
 // and goes on with frames:
 //
 //	0  4   CRC-32C, started from the seed, of all that follows
 //	4  4   length of the payload, at most MaxRecord
-//	8  1   kind: a record's, 0xFE batch, 0xFF footer
+//	8  1   kind: a record's, 0xFD gap, 0xFE batch, 0xFF footer
 //	9  n   payload
 //
 // The seed inside the checksum means that bytes of an earlier file on the same
@@ -78,14 +91,19 @@
 // frame does not validate it was once durable, and this is corruption. If nothing
 // valid follows, it is the torn tail of a commit that nobody was told of. When
 // the log goes idle it writes an empty batch, so that even the last commit is
-// confirmed.
+// confirmed after a kill; the next batch or the footer is written over it.
+//
+// A gap lies over what Repair could not salvage, so that everything else keeps
+// its position. The records that follow a gap stand alone, up to the next batch.
 //
 // The footer's payload:
 //
-//	 0  32  SHA-256 of the header, chain included, and all frames before
-//	32  8   time of the first record, Unix nanoseconds
-//	40  8   time of the last record
-//	48  4×16 number of records of each kind
+//	 0  32  SHA-256 of the header and all frames before
+//	32  32  link: what the next segment's header has as its chain. It is the hash;
+//	        in a segment that was repaired it is the hash that it had before
+//	64  8   time of the first record, Unix nanoseconds
+//	72  8   time of the last record
+//	80  4×16 number of records of each kind
 //
 // # Record format
 //

@@ -13,9 +13,10 @@ const maxFiles = 64
 type files struct {
 	open func(segment uint32) (disk.File, error)
 
-	mu   sync.Mutex
-	held map[uint32]*heldFile
-	tick uint64
+	mu     sync.Mutex
+	held   map[uint32]*heldFile
+	tick   uint64
+	closed bool
 }
 
 type heldFile struct {
@@ -30,6 +31,9 @@ type heldFile struct {
 func (f *files) acquire(segment uint32) (*heldFile, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.closed {
+		return nil, ErrClosed
+	}
 	h := f.held[segment]
 	if h == nil {
 		file, err := f.open(segment)
@@ -41,11 +45,11 @@ func (f *files) acquire(segment uint32) (*heldFile, error) {
 		}
 		h = &heldFile{File: file, segment: segment}
 		f.held[segment] = h
-		f.evict()
 	}
 	f.tick++
 	h.users++
 	h.used = f.tick
+	f.evict()
 	return h, nil
 }
 
@@ -56,8 +60,10 @@ func (f *files) release(h *heldFile) {
 	f.evict()
 }
 
+// evict closes files nobody reads while more are held than may be: the one that
+// was used longest ago first, and after close all of them.
 func (f *files) evict() {
-	for len(f.held) > maxFiles {
+	for f.closed && len(f.held) > 0 || len(f.held) > maxFiles {
 		var oldest *heldFile
 		for _, h := range f.held {
 			if h.users == 0 && (oldest == nil || h.used < oldest.used) {
@@ -72,11 +78,10 @@ func (f *files) evict() {
 	}
 }
 
+// close lets all files go that nobody reads; the others go as they are released.
 func (f *files) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for n, h := range f.held {
-		h.Close()
-		delete(f.held, n)
-	}
+	f.closed = true
+	f.evict()
 }

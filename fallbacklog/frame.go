@@ -7,12 +7,13 @@ import (
 
 const (
 	frameHeader = 9
+	kindGap     = 0xFD
 	kindBatch   = 0xFE
 	kindFooter  = 0xFF
 
 	batchPayload  = 12
 	batchFrame    = frameHeader + batchPayload
-	footerPayload = 32 + 8 + 8 + 4*kinds
+	footerPayload = 32 + 32 + 8 + 8 + 4*kinds
 	footerFrame   = frameHeader + footerPayload
 )
 
@@ -72,7 +73,10 @@ func decodeBatchHead(p []byte) (batchHead, bool) {
 
 // footer closes a segment.
 type footer struct {
-	hash        [32]byte
+	hash [32]byte
+	// link is what the next segment has as its chain: the hash, or in a segment
+	// that was repaired the hash that it had before.
+	link        [32]byte
 	first, last int64 // Unix nanoseconds of the first and last record
 	counts      [kinds]uint32
 }
@@ -81,6 +85,7 @@ func (f *footer) append(b []byte, seed uint32) []byte {
 	start := len(b)
 	b = beginFrame(b, kindFooter, footerPayload)
 	b = append(b, f.hash[:]...)
+	b = append(b, f.link[:]...)
 	b = binary.LittleEndian.AppendUint64(b, uint64(f.first))
 	b = binary.LittleEndian.AppendUint64(b, uint64(f.last))
 	for _, n := range f.counts {
@@ -96,12 +101,41 @@ func decodeFooter(p []byte) (footer, bool) {
 		return f, false
 	}
 	copy(f.hash[:], p)
-	f.first = int64(binary.LittleEndian.Uint64(p[32:]))
-	f.last = int64(binary.LittleEndian.Uint64(p[40:]))
+	copy(f.link[:], p[32:])
+	f.first = int64(binary.LittleEndian.Uint64(p[64:]))
+	f.last = int64(binary.LittleEndian.Uint64(p[72:]))
 	for i := range f.counts {
-		f.counts[i] = binary.LittleEndian.Uint32(p[48+4*i:])
+		f.counts[i] = binary.LittleEndian.Uint32(p[80+4*i:])
 	}
 	return f, true
+}
+
+// appendGap appends n bytes, at least frameHeader, of frames that say that
+// nothing is there.
+func appendGap(b []byte, n int, seed uint32) []byte {
+	const most = frameHeader + MaxRecord
+	for n > 0 {
+		size := min(n, most)
+		if left := n - size; left > 0 && left < frameHeader {
+			size -= frameHeader
+		}
+		start := len(b)
+		b = beginFrame(b, kindGap, size-frameHeader)
+		b = append(b, make([]byte, size-frameHeader)...)
+		sealFrame(b[start:], seed)
+		n -= size
+	}
+	return b
+}
+
+// add counts a record in.
+func (f *footer) add(rec *Record) {
+	f.counts[rec.Kind]++
+	at := rec.Time.UnixNano()
+	if f.first == 0 {
+		f.first = at
+	}
+	f.last = at
 }
 
 // records is the number of records the footer counts.

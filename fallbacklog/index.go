@@ -32,7 +32,7 @@ const (
 	pageHead     = 8
 	rowsPerPage  = (pageSize - pageHead) / rowSize
 	trailerSize  = 68
-	maxIndexTail = 64 << 20
+	maxIndexTail = 64 << 20 // more than maxNames of maxName and a segment's fences
 )
 
 var indexMagic = []byte("MANNAIDX")
@@ -129,12 +129,35 @@ func writeIndexTo(f disk.File, seg *sealedSegment, rows []Row, names *Names) err
 // openIndex opens the index of a sealed segment. Any damage or mismatch is an
 // error; the caller rebuilds the index then.
 func openIndex(d disk.Disk, dir string, seg *sealedSegment) (*Index, error) {
-	path := indexPath(dir, seg.number)
+	x, err := readIndex(d, dir, seg.number)
+	if err != nil {
+		return nil, err
+	}
+	if x.hash != seg.hash {
+		x.close()
+		return nil, fmt.Errorf("%s: %w", x.path, errStaleIndex)
+	}
+	return x, nil
+}
+
+// indexed tells whether segment n has an index, of whatever content: then the
+// segment has been sealed.
+func indexed(d disk.Disk, dir string, n uint32) bool {
+	x, err := readIndex(d, dir, n)
+	if err != nil {
+		return false
+	}
+	x.close()
+	return true
+}
+
+func readIndex(d disk.Disk, dir string, n uint32) (*Index, error) {
+	path := indexPath(dir, n)
 	f, err := d.OpenRead(path)
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{path: path, file: f, segment: seg.number, hash: seg.hash, names: newNames()}
+	x := &Index{path: path, file: f, segment: n, names: newNames()}
 	if err := x.load(); err != nil {
 		f.Close()
 		return nil, err
@@ -158,9 +181,10 @@ func (x *Index) load() error {
 	if !bytes.Equal(t[:8], indexMagic) || crc32.Checksum(t[:64], castagnoli) != binary.LittleEndian.Uint32(t[64:]) {
 		return damaged(size-trailerSize, "the index trailer does not validate")
 	}
-	if binary.LittleEndian.Uint32(t[8:]) != x.segment || !bytes.Equal(t[32:64], x.hash[:]) {
-		return fmt.Errorf("%s: %w", x.path, errStaleIndex)
+	if n := binary.LittleEndian.Uint32(t[8:]); n != x.segment {
+		return damaged(size-trailerSize, fmt.Sprintf("this is the index of segment %d", n))
 	}
+	copy(x.hash[:], t[32:64])
 	pages := int64(binary.LittleEndian.Uint32(t[12:]))
 	x.rows = int64(binary.LittleEndian.Uint64(t[16:]))
 	tail := int64(binary.LittleEndian.Uint32(t[24:]))
@@ -200,15 +224,41 @@ func (x *Index) Names() *Names { return x.names }
 
 // page reads and checks page i into buf and returns its rows' bytes.
 func (x *Index) page(i int, buf []byte) ([]byte, error) {
-	at := int64(i) * pageSize
-	if _, err := readFull(x.file, buf[:pageSize], at); err != nil {
+	got, err := readFull(x.file, buf[:pageSize], int64(i)*pageSize)
+	if err != nil {
 		return nil, err
 	}
+	clear(buf[got:]) // of what it held before
+	return x.pageRows(i, buf)
+}
+
+// pageRows checks page i, which has been read into buf.
+func (x *Index) pageRows(i int, buf []byte) ([]byte, error) {
 	n := binary.LittleEndian.Uint32(buf[4:])
 	if crc32.Checksum(buf[4:pageSize], castagnoli) != binary.LittleEndian.Uint32(buf) || n > rowsPerPage {
-		return nil, &CorruptError{Path: x.path, Offset: at, Why: "an index page's checksum does not match; remove the file and it is rebuilt at the next start"}
+		return nil, &CorruptError{Path: x.path, Offset: int64(i) * pageSize, Why: "an index page's checksum does not match"}
 	}
 	return buf[pageHead : pageHead+n*rowSize], nil
+}
+
+// check reads all pages.
+func (x *Index) check() error {
+	chunk := make([]byte, 64*pageSize)
+	for i := 0; i < len(x.fences); i += 64 {
+		pages := chunk[:min(64, len(x.fences)-i)*pageSize]
+		got, err := readFull(x.file, pages, int64(i)*pageSize)
+		if err != nil {
+			return err
+		}
+		clear(pages[got:])
+		for j := i; len(pages) > 0; j++ {
+			if _, err := x.pageRows(j, pages[:pageSize]); err != nil {
+				return err
+			}
+			pages = pages[pageSize:]
+		}
+	}
+	return nil
 }
 
 // find appends the rows of an id in ascending order.

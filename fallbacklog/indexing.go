@@ -50,10 +50,18 @@ func (l *Log) makeIndex(seg *sealedSegment, rows []Row, names *Names) (*Index, e
 
 // loadIndexes opens the index of each segment and rebuilds those that are
 // missing, damaged or of another content.
-func (l *Log) loadIndexes(segs []sealedSegment) error {
+//
+// The pages of the first unread ones are left to those who look into them: Open
+// must not read all of a large log.
+func (l *Log) loadIndexes(segs []sealedSegment, unread int) error {
 	for i := range segs {
 		seg := &segs[i]
 		x, err := openIndex(l.disk, l.opts.Dir, seg)
+		if err == nil && i >= unread {
+			if err = x.check(); err != nil {
+				x.close()
+			}
+		}
 		var corrupt *CorruptError
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStaleIndex) || errors.As(err, &corrupt) {
 			l.opts.Logger.Info("rebuilding the index of a segment", "segment", seg.number, "why", err)

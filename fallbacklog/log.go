@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -12,6 +13,9 @@ import (
 
 	"manna/internal/disk"
 )
+
+// keptScratch bounds the encoding buffers that are kept for the next append.
+const keptScratch = 64 << 10
 
 // Log is one node's fallback log, open for appending and reading. Its methods
 // are safe for concurrent use.
@@ -24,7 +28,8 @@ type Log struct {
 	mu      sync.Mutex // guards the next fields
 	room    *sync.Cond // the pending batch was taken, or the log has ended
 	pending *batch
-	err     error // why nothing more is appended
+	spare   *batch // room for the next one; nil where there is none
+	err     error  // why nothing more is appended
 
 	kick    chan struct{}   // there is a pending batch
 	rolls   chan chan error // requests to seal the active segment
@@ -69,7 +74,13 @@ func Open(opts Options) (*Log, error) {
 	l.files.open = func(n uint32) (disk.File, error) { return l.disk.OpenRead(segmentPath(opts.Dir, n)) }
 	if err := l.start(); err != nil {
 		l.segments.close()
+		if l.metrics != nil {
+			l.metrics.unregister()
+		}
 		lock.Close()
+		if errors.Is(err, disk.ErrFull) {
+			err = fmt.Errorf("the log in %s cannot be opened, for that takes up to %d bytes: make room and start again, nothing is lost: %w", opts.Dir, opts.SegmentBytes+allocateStep, err)
+		}
 		return nil, err
 	}
 	return l, nil
@@ -88,12 +99,12 @@ func (l *Log) start() error {
 	if err != nil {
 		return err
 	}
-	if err := l.loadIndexes(segs); err != nil {
+	if err := l.loadIndexes(segs, len(unread)); err != nil {
 		return err
 	}
 	number, chain := uint32(1), [32]byte{}
 	if len(segs) > 0 {
-		number, chain = segs[len(segs)-1].number+1, segs[len(segs)-1].hash
+		number, chain = segs[len(segs)-1].number+1, segs[len(segs)-1].link
 		l.first = At(segs[0].number, headerSize)
 	} else {
 		l.first = At(number, headerSize)
@@ -106,7 +117,7 @@ func (l *Log) start() error {
 		return err
 	}
 	if err := w.publish(); err != nil {
-		w.file.Close()
+		w.close()
 		return err
 	}
 	l.begin(w)
@@ -149,35 +160,42 @@ func (l *Log) Append(ctx context.Context, recs ...*Record) error {
 			return err
 		}
 	}
-	*scratch = frames
+	if cap(frames) <= keptScratch {
+		*scratch = frames
+	}
 	if len(frames) > maxBatch {
 		return ErrTooLarge
 	}
+	b, first, err := l.join(frames, offsets, recs)
+	if err != nil {
+		return err
+	}
+	if first {
+		select {
+		case l.kick <- struct{}{}:
+		default:
+		}
+	}
+	<-b.done
+	return b.err
+}
+
+// join puts frames into the batch that is committed next; first tells that they
+// are the first in it.
+func (l *Log) join(frames []byte, offsets []uint32, recs []*Record) (b *batch, first bool, err error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for l.err == nil && l.pending != nil && len(l.pending.buf)+len(frames) > maxBatch+batchFrame {
 		l.room.Wait()
 	}
 	if l.err != nil {
-		l.mu.Unlock()
-		return l.Err()
+		return nil, false, l.err
 	}
-	if l.pending == nil {
-		l.pending = newBatch()
+	if first = l.pending == nil; first {
+		l.pending, l.spare = newBatch(l.spare), nil
 	}
-	b := l.pending
-	base := uint32(len(b.buf))
-	b.buf = append(b.buf, frames...)
-	b.recs = append(b.recs, recs...)
-	for _, at := range offsets {
-		b.offsets = append(b.offsets, base+at)
-	}
-	l.mu.Unlock()
-	select {
-	case l.kick <- struct{}{}:
-	default:
-	}
-	<-b.done
-	return b.err
+	l.pending.add(frames, offsets, recs)
+	return l.pending, first, nil
 }
 
 // take takes the pending batch.
@@ -190,38 +208,49 @@ func (l *Log) take() *batch {
 	return b
 }
 
+// reuse keeps the room of a batch that is over, and reports whether none waits.
+func (l *Log) reuse(over *batch) (idle bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spare = over
+	return l.pending == nil
+}
+
 func (l *Log) waiting() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pending != nil
 }
 
-// poisonedBy reports whether err ends the log, and ends it. A full disk does not.
+// poisonedBy reports whether err ends the log, and ends it. A full disk does not,
+// nor does slow indexing.
 func (l *Log) poisonedBy(err error) bool {
-	if err == nil || errors.Is(err, disk.ErrFull) {
+	if err == nil || errors.Is(err, disk.ErrFull) || errors.Is(err, errBehind) {
 		return false
 	}
 	l.opts.Logger.Error("fallback log is poisoned; this process must end", "err", err)
 	l.stop(fmt.Errorf("%w: %w", ErrPoisoned, err))
-	select {
-	case <-l.failed:
-	default:
-		close(l.failed)
-	}
 	return true
 }
 
-// stop makes every further append, and every one that waits, fail with err.
+// stop makes every further append fail with err. Appends that wait fail too where
+// the log is poisoned.
 func (l *Log) stop(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil || errors.Is(l.err, ErrClosed) {
+	if errors.Is(l.err, ErrPoisoned) {
+		return
+	}
+	poisoned := errors.Is(err, ErrPoisoned)
+	if l.err == nil || poisoned {
 		l.err = err
 	}
-	if b := l.pending; b != nil && errors.Is(err, ErrPoisoned) {
-		l.pending = nil
-		b.err = l.err
-		close(b.done)
+	if poisoned {
+		close(l.failed)
+		if b := l.pending; b != nil {
+			l.pending = nil
+			b.finish(err)
+		}
 	}
 	l.room.Broadcast()
 }
@@ -283,25 +312,30 @@ func (l *Log) Wait(ctx context.Context, p Position) error {
 // all sealed segments, oldest first: everything that was appended before the
 // call.
 func (l *Log) Seal(ctx context.Context) ([]*Index, error) {
+	for {
+		err := l.seal(ctx)
+		if err != nil && !errors.Is(err, errBehind) {
+			return nil, err
+		}
+		indexes, waited := l.segments.indexes(ctx, l.closing)
+		if err == nil || waited != nil {
+			return indexes, waited
+		}
+	}
+}
+
+func (l *Log) seal(ctx context.Context) error {
 	done := make(chan error, 1)
 	select {
 	case l.rolls <- done:
+		return <-done
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	case <-l.closing:
-		return nil, ErrClosed
+		return ErrClosed
 	case <-l.failed:
-		return nil, l.Err()
+		return l.Err()
 	}
-	select {
-	case err := <-done:
-		if err != nil {
-			return nil, err
-		}
-	case <-l.failed:
-		return nil, l.Err()
-	}
-	return l.segments.indexes(ctx)
 }
 
 // Indexes are the indexes of the segments that have been sealed and indexed so
@@ -339,11 +373,12 @@ func (l *Log) Close() error {
 // Lookup gives the rows of an order's, a claim's or a NamedID's id, in the order
 // in which they were appended. The numbers of names in them mean nothing here.
 func (l *Log) Lookup(id [16]byte) ([]Row, error) {
+	end := l.End()
 	var rows []Row
 	for _, s := range l.segments.list() {
 		var err error
-		if rows, err = s.find(rows, id); err != nil {
-			return nil, err
+		if rows, err = s.find(rows, id, end); err != nil {
+			return nil, l.orClosed(err)
 		}
 	}
 	return rows, nil
@@ -352,14 +387,23 @@ func (l *Log) Lookup(id [16]byte) ([]Row, error) {
 // Last gives the last row of an id, looking at the newest segments first; ok is
 // false where there is none.
 func (l *Log) Last(id [16]byte) (row Row, ok bool, err error) {
+	end := l.End()
 	for _, s := range slices.Backward(l.segments.list()) {
-		rows, err := s.find(nil, id)
+		rows, err := s.find(nil, id, end)
 		if err != nil {
-			return Row{}, false, err
+			return Row{}, false, l.orClosed(err)
 		}
 		if len(rows) > 0 {
 			return rows[len(rows)-1], true, nil
 		}
 	}
 	return Row{}, false, nil
+}
+
+// orClosed gives ErrClosed where err only says that Close has closed a file.
+func (l *Log) orClosed(err error) error {
+	if errors.Is(err, fs.ErrClosed) {
+		return ErrClosed
+	}
+	return err
 }

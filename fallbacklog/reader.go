@@ -11,16 +11,18 @@ const readChunk = 128 << 10
 // Reader follows the log. It is used by one goroutine at a time and needs to be
 // closed.
 type Reader struct {
-	log  *Log
-	next Position // of the frame that is read next
-	want uint32   // bit set of kinds
-	held *heldFile
-	buf  []byte // bytes of the segment from next on
-	room []byte
+	log    *Log
+	next   Position // of the frame that is read next
+	placed bool     // a frame has been read, so that next is a frame's beginning
+	want   uint32   // bit set of kinds
+	held   *heldFile
+	buf    []byte // bytes of the segment from next on
+	room   []byte
 }
 
 // Reader makes a reader that begins with the first record at or after from and
-// returns records of the given kinds, or of all kinds where none is given.
+// returns records of the given kinds, or of all kinds where none is given. from
+// is a position that Append, a Row or a reader gave.
 func (l *Log) Reader(from Position, only ...Kind) *Reader {
 	r := &Reader{log: l, next: max(from, l.first)}
 	for _, k := range only {
@@ -40,7 +42,7 @@ func (r *Reader) Position() Position { return r.next }
 // ErrClosed or ErrPoisoned at the end of a log that has ended, *CorruptError.
 func (r *Reader) Next(ctx context.Context) (*Record, error) {
 	for {
-		rec, err := r.TryNext()
+		rec, err := r.try(ctx)
 		if !errors.Is(err, ErrTail) {
 			return rec, err
 		}
@@ -51,12 +53,17 @@ func (r *Reader) Next(ctx context.Context) (*Record, error) {
 }
 
 // TryNext returns the next record, or ErrTail where none is durable yet.
-func (r *Reader) TryNext() (*Record, error) {
+func (r *Reader) TryNext() (*Record, error) { return r.try(context.Background()) }
+
+func (r *Reader) try(ctx context.Context) (*Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for {
 		if r.next >= r.log.End() {
 			return nil, ErrTail
 		}
-		kind, payload, at, err := r.frame()
+		kind, payload, at, err := r.frame(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +71,7 @@ func (r *Reader) TryNext() (*Record, error) {
 		case kind == kindFooter:
 			r.release()
 			r.next = At(at.Segment()+1, headerSize)
-		case kind == kindBatch || r.want&(1<<(kind&31)) == 0:
+		case kind == kindBatch || kind == kindGap || r.want&(1<<(kind&31)) == 0:
 		default:
 			rec, err := decodeRecord(Kind(kind), payload)
 			if err != nil {
@@ -77,7 +84,7 @@ func (r *Reader) TryNext() (*Record, error) {
 }
 
 // frame reads one frame and moves on.
-func (r *Reader) frame() (kind byte, payload []byte, at Position, err error) {
+func (r *Reader) frame(ctx context.Context) (kind byte, payload []byte, at Position, err error) {
 	n := r.next.Segment()
 	seg, ok := r.log.segments.get(n)
 	if !ok {
@@ -88,20 +95,27 @@ func (r *Reader) frame() (kind byte, payload []byte, at Position, err error) {
 			return 0, nil, 0, err
 		}
 	}
-	at = r.next
 	for {
 		var why string
 		if kind, payload, why = frameAt(r.buf, seg.seed); why == "" {
 			break
 		}
-		more, err := r.fill()
+		more, err := r.fill(ctx)
 		if err != nil {
 			return 0, nil, 0, err
 		}
-		if !more {
-			return 0, nil, 0, r.corrupt(at, why)
+		if more {
+			continue
+		}
+		if r.placed {
+			return 0, nil, 0, r.corrupt(r.next, why)
+		}
+		if err := r.place(seg, why); err != nil {
+			return 0, nil, 0, err
 		}
 	}
+	r.placed = true
+	at = r.next
 	size := frameHeader + len(payload)
 	r.buf = r.buf[size:]
 	r.next += Position(size)
@@ -110,9 +124,12 @@ func (r *Reader) frame() (kind byte, payload []byte, at Position, err error) {
 
 // fill reads on behind what is in the buffer, as far as the log is durable. more
 // is false where there is nothing to add, or already more than a frame.
-func (r *Reader) fill() (more bool, err error) {
+func (r *Reader) fill(ctx context.Context) (more bool, err error) {
 	if len(r.buf) >= frameHeader+MaxRecord {
 		return false, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
 	}
 	if r.room == nil {
 		r.room = make([]byte, readChunk)
@@ -131,6 +148,28 @@ func (r *Reader) fill() (more bool, err error) {
 	return got > 0, err
 }
 
+// place moves a reader whose first position is no frame's beginning. Where Repair
+// has laid one gap over several frames a position that was good before may be
+// inside it: then the reader goes on behind the gap.
+func (r *Reader) place(seg *segment, why string) error {
+	b, err := readWhole(r.log.disk, segmentPath(r.log.opts.Dir, seg.number))
+	if err != nil {
+		return err
+	}
+	for at := int64(headerSize); at < int64(r.next.Offset()) && at < int64(len(b)); {
+		kind, payload, broken := frameAt(b[at:], seg.seed)
+		if broken != "" {
+			break
+		}
+		at += frameHeader + int64(len(payload))
+		if kind == kindGap && at > int64(r.next.Offset()) {
+			r.next, r.buf, r.placed = At(seg.number, uint32(at)), nil, true
+			return nil
+		}
+	}
+	return r.corrupt(r.next, why)
+}
+
 func (r *Reader) corrupt(at Position, why string) error {
 	return &CorruptError{Path: segmentPath(r.log.opts.Dir, at.Segment()), Offset: int64(at.Offset()), Why: why}
 }
@@ -147,11 +186,17 @@ func (r *Reader) release() {
 func (r *Reader) Close() { r.release() }
 
 // Read returns the record at a position that Append, a Row or a reader gave.
+// ErrNotFound where no record is there: not yet, not any more, or lost to damage
+// that Repair has laid a gap over.
 func (l *Log) Read(at Position) (*Record, error) {
-	if at >= l.End() {
+	if at >= l.End() || at < l.first {
 		return nil, fmt.Errorf("position %v: %w", at, ErrNotFound)
 	}
 	r := Reader{log: l, next: at, want: ^uint32(0), room: make([]byte, 1<<10)}
 	defer r.Close()
-	return r.TryNext()
+	rec, err := r.TryNext()
+	if errors.Is(err, ErrTail) || err == nil && rec.At != at {
+		return nil, fmt.Errorf("position %v: %w", at, ErrNotFound)
+	}
+	return rec, err
 }

@@ -37,12 +37,12 @@ func recoverSegments(d disk.Disk, dir, node string, logger *slog.Logger) ([]seal
 	if err != nil {
 		return nil, err
 	}
+	if err := wantAll(d, dir, numbers); err != nil {
+		return nil, err
+	}
 	var segs []sealedSegment
 	for i, n := range numbers {
 		path := segmentPath(dir, n)
-		if i > 0 && n != numbers[i-1]+1 {
-			return nil, &CorruptError{Path: segmentPath(dir, numbers[i-1]+1), Why: "the segment is missing"}
-		}
 		f, err := d.OpenRead(path)
 		if err != nil {
 			return nil, err
@@ -51,20 +51,20 @@ func recoverSegments(d disk.Disk, dir, node string, logger *slog.Logger) ([]seal
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, err
 		}
-		if seg.node != node {
+		switch {
+		case seg.node != node && i == 0:
 			return nil, fmt.Errorf("%s belongs to node %q, this is node %q: set `node: %s` in the configuration, or another data directory", dir, seg.node, node, seg.node)
-		}
-		if i > 0 && seg.chain != segs[i-1].hash {
-			return nil, &CorruptError{Path: path, Offset: 28, Why: fmt.Sprintf("the segment does not follow segment %d: their hashes differ", n-1)}
-		}
-		last := i == len(numbers)-1
-		if !sealed && !last {
+		case seg.node != node:
+			return nil, &CorruptError{Path: path, Why: fmt.Sprintf("the segment belongs to node %q, those before it to %q", seg.node, node)}
+		case i > 0 && seg.chain != segs[i-1].link:
+			return nil, &CorruptError{Path: path, Offset: chainAt, Why: fmt.Sprintf("the segment does not follow segment %d: their hashes differ", n-1)}
+		case !sealed && i < len(numbers)-1:
 			return nil, &CorruptError{Path: path, Offset: max(0, seg.size-footerFrame), Why: "the footer does not validate and a segment follows"}
 		}
 		if !sealed {
 			recovered, err := sealTail(d, dir, seg.header, logger)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("seal the segment that a crash left open: %w", err)
 			}
 			if recovered == nil {
 				continue
@@ -74,6 +74,43 @@ func recoverSegments(d disk.Disk, dir, node string, logger *slog.Logger) ([]seal
 		segs = append(segs, seg)
 	}
 	return segs, nil
+}
+
+// wantAll fails where a segment is missing between others, or at the end: an
+// index that is left behind tells of it. Segments may be taken away from the
+// front, once they are archived.
+func wantAll(d disk.Disk, dir string, numbers []uint32) error {
+	for i, n := range numbers {
+		if want := numbers[0] + uint32(i); n != want {
+			return missing(dir, want)
+		}
+	}
+	last := uint32(0)
+	if len(numbers) > 0 {
+		last = numbers[len(numbers)-1]
+	}
+	if n, err := missingAfter(d, dir, last); err != nil || n == 0 {
+		return err
+	} else {
+		return missing(dir, n)
+	}
+}
+
+// missingAfter gives the number of a segment that is missing behind the last one
+// there is, or 0.
+func missingAfter(d disk.Disk, dir string, last uint32) (uint32, error) {
+	indexes, err := numbered(d, dir, ".idx")
+	if err != nil || len(indexes) == 0 || indexes[len(indexes)-1] <= last {
+		return 0, err
+	}
+	if last == 0 {
+		return indexes[len(indexes)-1], nil
+	}
+	return last + 1, nil
+}
+
+func missing(dir string, n uint32) *CorruptError {
+	return &CorruptError{Path: segmentPath(dir, n), Why: "the segment is missing"}
 }
 
 // sealTail seals the segment that was active when the process ended. It writes a
@@ -91,13 +128,18 @@ func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSe
 		return nil, err
 	}
 	if w.sealed {
-		return nil, &CorruptError{Path: path, Offset: w.end, Why: "bytes follow the footer"}
+		return nil, &CorruptError{Path: path, Offset: w.end, Why: "the segment has been sealed while it was read"}
 	}
 	if confirmed(b, w.bad, h.seed) {
 		return nil, &CorruptError{Path: path, Offset: w.bad, Why: w.why + ", and what follows proves that it had been durable"}
 	}
+	if indexed(d, dir, h.number) {
+		return nil, &CorruptError{Path: path, Offset: w.bad, Why: w.why + ", and the segment has an index: it had been sealed"}
+	}
 	if torn := bytes.TrimRight(b[w.end:], "\x00"); len(torn) > 0 {
-		aside := strings.TrimSuffix(path, ".seg") + ".torn"
+		// The seed is in the name: the number may be used again, and what was cut
+		// from one segment must not take the place of what was cut from another.
+		aside := filepath.Join(dir, fmt.Sprintf("%08d-%08x.torn", h.number, h.seed))
 		if err := writeFile(d, dir, aside, torn); err != nil {
 			return nil, err
 		}
@@ -107,11 +149,12 @@ func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSe
 	if seg.records() == 0 {
 		return nil, errors.Join(d.Remove(path), d.SyncDir(dir))
 	}
-	content := b[:w.end]
+	content := b[:w.end:w.end]
 	seg.hash = sha256.Sum256(content)
+	seg.link = seg.hash
 	seg.size = w.end + footerFrame
 	fresh := path + ".recover"
-	if err := writeFile(d, dir, fresh, seg.footer.append(bytes.Clone(content), h.seed)); err != nil {
+	if err := writeFile(d, dir, fresh, seg.footer.append(content, h.seed)); err != nil {
 		return nil, err
 	}
 	// Commit point: the recovered segment takes the place of the active one.
@@ -120,15 +163,6 @@ func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSe
 
 // count adds a record to the footer's figures.
 func (s *sealedSegment) count(rec *Record) error { s.footer.add(rec); return nil }
-
-func (f *footer) add(rec *Record) {
-	f.counts[rec.Kind]++
-	at := rec.Time.UnixNano()
-	if f.first == 0 {
-		f.first = at
-	}
-	f.last = at
-}
 
 // writeFile writes a whole file durably, replacing one left by an earlier try.
 func writeFile(d disk.Disk, dir, path string, b []byte) error {
@@ -144,7 +178,8 @@ func writeFile(d disk.Disk, dir, path string, b []byte) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+		// Nothing refers to it yet, and on a full disk it would be in the way.
+		return errors.Join(err, d.Remove(path))
 	}
 	return d.SyncDir(dir)
 }

@@ -5,7 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"manna/internal/disk"
 )
@@ -13,15 +17,20 @@ import (
 // Repaired says what Repair did to one segment.
 type Repaired struct {
 	Segment uint32 `json:"segment"`
-	Kept    int64  `json:"kept"` // records that validated
-	Lost    int64  `json:"lost"` // bytes that did not
-	Aside   string `json:"aside"`
+	Kept    int64  `json:"kept"`  // records that validated
+	Lost    int64  `json:"lost"`  // bytes that did not
+	Aside   string `json:"aside"` // the damaged file; empty where a segment was missing
 }
 
 // Repair salvages every record that validates from the damaged segments of the
-// log in dir. The damaged files are set aside under <name>.damaged, never
-// deleted. The chain of hashes is laid anew from the first repaired segment on.
-// Nobody else may use the directory meanwhile: Repair takes its lock.
+// log in dir, each at the position that it had: what refers to a record still
+// finds it. A missing segment is replaced by an empty one. Damaged files are set
+// aside as *.damaged, never deleted. Sound segments are not touched: a repaired
+// one says which hash it stands for.
+//
+// Repair fails, before it has changed anything, where it would have to guess: a
+// segment of another node, one under another's name, one of which both header
+// blocks are gone. Nobody else may use the directory meanwhile: it takes the lock.
 func Repair(d disk.Disk, dir string) (done []Repaired, err error) {
 	lock, err := d.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
@@ -31,74 +40,215 @@ func Repair(d disk.Disk, dir string) (done []Repaired, err error) {
 	if err := clean(d, dir); err != nil {
 		return nil, err
 	}
-	infos, err := Segments(d, dir)
-	if err != nil {
+	r := repair{disk: d, dir: dir}
+	if err := r.survey(); err != nil {
 		return nil, err
 	}
-	var chain [32]byte
-	relay := false // a segment before was rewritten or is missing
-	for i := range infos {
-		info := &infos[i]
-		relay = relay || i > 0 && info.Number != infos[i-1].Number+1
-		last := i == len(infos)-1
-		damage := info.Damage != "" || len(verifySegment(d, dir, info, false, chain, last)) > 0
-		if !damage && !(relay && info.chain != chain) {
-			chain = info.hash
-			continue
-		}
-		b, err := readWhole(d, info.Path)
+	for i := range r.patients {
+		repaired, err := r.treat(i)
 		if err != nil {
 			return done, err
 		}
-		h := info.header
-		if info.Damage != "" {
-			// The seed is in the header: without it nothing of the segment can be
-			// told from noise.
-			return done, fmt.Errorf("%s: nothing can be salvaged from a segment whose header is damaged: restore it from the archive, or move it away and its claims are reported as unexpected grants", info.Path)
+		if repaired != nil {
+			done = append(done, *repaired)
 		}
-		h.number, h.chain = info.Number, chain
-		seg := &sealedSegment{header: h}
-		content, lost := salvage(b, seg)
-		seg.hash = sha256.Sum256(content)
-		r := Repaired{Segment: info.Number, Kept: seg.records(), Lost: lost, Aside: info.Path + ".damaged"}
-		fresh := info.Path + ".recover"
-		if err := writeFile(d, dir, r.Aside, b); err != nil {
-			return done, err
-		}
-		if err := writeFile(d, dir, fresh, seg.footer.append(content, h.seed)); err != nil {
-			return done, err
-		}
-		// Commit point: the salvaged segment takes the damaged one's place.
-		if err := errors.Join(d.Rename(fresh, info.Path), d.SyncDir(dir)); err != nil {
-			return done, err
-		}
-		done = append(done, r)
-		chain, relay = seg.hash, true
 	}
 	return done, nil
 }
 
-// salvage lays all records of b that validate into batches of a new segment. It
-// looks for a frame at every offset, so that damage to a length loses one record
-// and not all that follow.
+type repair struct {
+	disk     disk.Disk
+	dir      string
+	patients []patient // consecutive by number
+	link     [32]byte  // what the segment treated next has to have as its chain
+}
+
+// patient is a segment as it was found.
+type patient struct {
+	SegmentInfo
+	missing bool
+}
+
+// survey looks at all segments and refuses what cannot be repaired.
+func (r *repair) survey() error {
+	infos, err := Segments(r.disk, r.dir)
+	if err != nil {
+		return err
+	}
+	indexes, err := numbered(r.disk, r.dir, ".idx")
+	if err != nil {
+		return err
+	}
+	if len(infos) == 0 {
+		if len(indexes) > 0 {
+			return fmt.Errorf("%s: all segments are missing and only indexes are left: restore the segments from the archive", r.dir)
+		}
+		return nil
+	}
+	first, last := infos[0].Number, infos[len(infos)-1].Number
+	if len(indexes) > 0 {
+		last = max(last, indexes[len(indexes)-1])
+	}
+	var node string
+	for n, next := first, 0; n <= last; n++ {
+		if next >= len(infos) || infos[next].Number != n {
+			r.patients = append(r.patients, patient{SegmentInfo: SegmentInfo{Number: n, Path: segmentPath(r.dir, n)}, missing: true})
+			continue
+		}
+		info := infos[next]
+		next++
+		switch {
+		case info.damage != nil && info.version == 0:
+			return fmt.Errorf("cannot be repaired: restore the file from the archive, or move it away and repair what is left without it: %w", info.damage)
+		case node == "":
+			node = info.header.node
+		case info.header.node != node:
+			return fmt.Errorf("%s belongs to node %q, those before it to %q: move it away", info.Path, info.header.node, node)
+		}
+		r.patients = append(r.patients, patient{SegmentInfo: info})
+	}
+	for i := range r.patients {
+		r.patients[i].header.node = node
+	}
+	return nil
+}
+
+// treat repairs one segment and its index where that is needed.
+func (r *repair) treat(i int) (*Repaired, error) {
+	p := &r.patients[i]
+	if p.missing {
+		return r.replace(i)
+	}
+	last := i == len(r.patients)-1
+	damage, index := verifySegment(r.disk, r.dir, &p.SegmentInfo, last)
+	if len(damage) == 0 && (i == 0 || p.chain == r.link) {
+		r.link = p.footer.link
+		if index != nil {
+			return r.setIndexAside(p)
+		}
+		return nil, nil
+	}
+	b, err := readWhole(r.disk, p.Path)
+	if err != nil {
+		return nil, err
+	}
+	seg := &sealedSegment{header: p.header}
+	if seg.number = p.Number; i > 0 {
+		seg.chain = r.link
+	}
+	content, lost := salvage(b, seg)
+	done := &Repaired{Segment: p.Number, Kept: seg.records(), Lost: lost}
+	sum := sha256.Sum256(b)
+	done.Aside = fmt.Sprintf("%s-%08x.damaged", strings.TrimSuffix(p.Path, ".seg"), sum[:4])
+	if err := writeFile(r.disk, r.dir, done.Aside, b); err != nil {
+		return nil, err
+	}
+	return done, r.install(i, seg, content)
+}
+
+// replace puts an empty segment where one is missing.
+func (r *repair) replace(i int) (*Repaired, error) {
+	p := &r.patients[i]
+	seg := &sealedSegment{header: header{number: p.Number, seed: rand.Uint32(), created: time.Now(), chain: r.link, node: p.header.node}}
+	return &Repaired{Segment: p.Number}, r.install(i, seg, seg.header.encode())
+}
+
+// install writes a repaired segment. It stands for what the segment after it
+// expects.
+func (r *repair) install(i int, seg *sealedSegment, content []byte) error {
+	seg.hash = sha256.Sum256(content)
+	switch {
+	case i+1 < len(r.patients) && !r.patients[i+1].missing:
+		seg.link = r.patients[i+1].chain
+	case r.patients[i].Sealed:
+		seg.link = r.patients[i].footer.link
+	default:
+		seg.link = seg.hash
+	}
+	r.link = seg.link
+	path := r.patients[i].Path
+	fresh := path + ".recover"
+	if err := writeFile(r.disk, r.dir, fresh, seg.footer.append(content, seg.seed)); err != nil {
+		return err
+	}
+	// Commit point: the salvaged segment takes the damaged one's place.
+	return errors.Join(r.disk.Rename(fresh, path), r.disk.SyncDir(r.dir))
+}
+
+// setIndexAside takes a damaged index out of the way: the next Open rebuilds it.
+func (r *repair) setIndexAside(p *patient) (*Repaired, error) {
+	path := indexPath(r.dir, p.Number)
+	aside := path + ".damaged"
+	if err := r.disk.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return &Repaired{Segment: p.Number, Kept: p.Records, Aside: aside}, errors.Join(r.disk.Rename(path, aside), r.disk.SyncDir(r.dir))
+}
+
+// salvage keeps whatever validates in b at its offset, and lays gaps over the
+// rest. It looks for a frame at every offset, so that damage to a length loses
+// one record and not all that follow.
 func salvage(b []byte, seg *sealedSegment) (content []byte, lost int64) {
 	content = seg.header.encode()
-	for at := int64(headerSize); at < int64(len(b)); {
+	loose := false // records may stand alone
+	sound := 0     // bytes of the gap to come that validate and are of no use alone
+	gap := func(to int) {
+		if n := to - len(content); n > 0 {
+			content = appendGap(content, n, seg.seed)
+			lost += int64(n - sound)
+			loose, sound = true, 0
+		}
+	}
+	at, end := headerSize, len(b)
+	for at < end {
+		if n := at - len(content); n > 0 && n < frameHeader {
+			at++ // a gap could not hold even its own frame's header
+			continue
+		}
 		kind, payload, why := frameAt(b[at:], seg.seed)
 		if why != "" {
-			if b[at] != 0 {
-				lost++
-			}
 			at++
 			continue
 		}
-		n := int64(frameHeader + len(payload))
-		if rec, err := decodeRecord(Kind(kind), payload); err == nil {
-			content = batchHead{offset: uint32(len(content)), length: uint32(n), count: 1}.append(content, seg.seed)
-			content = append(content, bytes.Clone(b[at:at+n])...)
+		size := frameHeader + len(payload)
+		if kind == kindFooter && at+size == len(b) {
+			end = at
+			break
+		}
+		keep := false
+		switch kind {
+		case kindBatch:
+			if to, _, why := batchAt(b, int64(at), seg.seed); why == "" {
+				keep, size = true, int(to)-at
+			}
+		case kindGap:
+			keep = true
+		default:
+			_, err := decodeRecord(Kind(kind), payload)
+			keep = err == nil && (loose || at > len(content))
+		}
+		if keep {
+			gap(at)
+			content = append(content, b[at:at+size]...)
+			loose = kind != kindBatch
+		} else {
+			sound += size
+		}
+		at += size
+	}
+	if end == len(b) {
+		// No footer: what is left may be room that was never written.
+		end = len(bytes.TrimRight(b, "\x00"))
+	}
+	if n := end - len(content); n > 0 {
+		gap(len(content) + max(n, frameHeader))
+	}
+	_, _ = walk(content, seg.seed, func(_ uint32, kind Kind, payload []byte) error {
+		rec, err := decodeRecord(kind, payload)
+		if err == nil {
 			seg.footer.add(rec)
 		}
-		at += n
-	}
+		return err
+	})
 	return content, lost
 }

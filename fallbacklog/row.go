@@ -59,7 +59,7 @@ func compareRows(a, b Row) int {
 	if c := bytes.Compare(a.ID[:], b.ID[:]); c != 0 {
 		return c
 	}
-	return cmp.Compare(a.At, b.At)
+	return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Value, b.Value))
 }
 
 // Names resolves the numbers in rows of one index to the strings they stand for.
@@ -68,6 +68,12 @@ type Names struct {
 	list   []string
 	number map[string]uint16
 }
+
+// Bounds of Names, which also bound an index file's tail.
+const (
+	maxNames = 0xFFFF
+	maxName  = 255 // bytes
+)
 
 func newNames() *Names { return &Names{list: []string{""}, number: map[string]uint16{"": 0}} }
 
@@ -89,9 +95,9 @@ func (n *Names) add(name string) uint16 {
 	if number, ok := n.number[name]; ok {
 		return number
 	}
-	// Names come from configurations, which hold a few hundred; past the last
-	// number a row says "" and its record still says the name.
-	if len(n.list) > 0xFFFF {
+	// Names come from configurations, which hold a few hundred short ones; past
+	// the bounds a row says "" and its record still says the name.
+	if len(n.list) > maxNames || len(name) > maxName {
 		return 0
 	}
 	number := uint16(len(n.list))

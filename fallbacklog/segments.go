@@ -13,11 +13,12 @@ type segment struct {
 	index         *Index
 }
 
-func (s *segment) find(rows []Row, id [16]byte) ([]Row, error) {
+// find appends the rows of an id before end, which everything in an index is.
+func (s *segment) find(rows []Row, id [16]byte, end Position) ([]Row, error) {
 	if s.index != nil {
 		return s.index.find(rows, id)
 	}
-	return s.live.find(rows, id), nil
+	return s.live.find(rows, id, end), nil
 }
 
 // segments lists all segments of the log, oldest first; the last one is active.
@@ -63,7 +64,7 @@ func (s *segments) setIndex(sealed sealedSegment, x *Index) {
 }
 
 // indexes waits until all segments but the active one are indexed.
-func (s *segments) indexes(ctx context.Context) ([]*Index, error) {
+func (s *segments) indexes(ctx context.Context, closing <-chan struct{}) ([]*Index, error) {
 	for {
 		s.mu.Lock()
 		var indexes []*Index
@@ -86,6 +87,8 @@ func (s *segments) indexes(ctx context.Context) ([]*Index, error) {
 		case <-wait:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-closing:
+			return nil, ErrClosed
 		}
 	}
 }

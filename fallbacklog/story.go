@@ -15,7 +15,10 @@ type Story struct {
 	State gift.State
 	// Open: an attempt began that has no outcome yet. After a crash that attempt
 	// is in doubt.
-	Open      bool
+	Open bool
+	// Doubt: an attempt may have been applied and nothing said since tells. It
+	// outlasts parking and reissue.
+	Doubt     bool
 	Attempts  int
 	Queries   int
 	Began     time.Time // of the last attempt
@@ -42,35 +45,39 @@ func (s *Story) Apply(rec *Record) {
 		}
 		return
 	}
-	if rec.Kind != Reissued {
-		s.Attempts, s.Queries = e.Attempts, e.Queries
+	if rec.Kind == Reissued {
+		// What is known of the order does not change; it is only on its way again,
+		// and one that had been parked begins anew.
+		s.Run, s.Due = e.Run, e.Due
+		if s.State == gift.StateParked {
+			s.State, s.Attempts, s.Queries, s.Code, s.Reason = gift.StateAccepted, 0, 0, "", ""
+		}
+		return
 	}
+	s.Attempts, s.Queries = e.Attempts, e.Queries
 	if !e.Began.IsZero() {
 		s.Began = e.Began
 	}
 	s.Open = rec.Kind == Attempted
-	if s.State == gift.StateGranted || s.Open {
+	if s.State == gift.StateGranted {
+		return
+	}
+	if s.Open {
+		s.Doubt = true
 		return
 	}
 	s.Due, s.Code, s.Reason = e.Due, e.Code, e.Reason
 	switch rec.Kind {
 	case Granted:
-		s.State, s.Reference, s.Voucher = gift.StateGranted, e.Reference, e.Voucher
+		s.State, s.Doubt, s.Reference, s.Voucher = gift.StateGranted, false, e.Reference, e.Voucher
 	case Refused:
-		s.State = gift.StateRefused
+		s.State, s.Doubt = gift.StateRefused, false
 	case Deferred:
-		s.State = gift.StateDeferred
+		s.State, s.Doubt = gift.StateDeferred, false
 	case Unknown:
-		s.State = gift.StateUnknown
+		s.State, s.Doubt = gift.StateUnknown, true
 	case Parked:
 		s.State = gift.StateParked
-	case Reissued:
-		s.Run = e.Run
-		// An order that a person takes up again begins anew; one that is still on
-		// its way stays where it is.
-		if s.State.Final() {
-			s.State, s.Attempts, s.Queries = gift.StateAccepted, 0, 0
-		}
 	}
 }
 

@@ -1,10 +1,10 @@
 package fallbacklog
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"manna/internal/disk"
 )
@@ -69,53 +69,74 @@ func Verify(d disk.Disk, dir string, report func(Verdict) error) (sound bool, er
 		return false, err
 	}
 	sound = true
-	var chain [32]byte
-	for i, info := range infos {
-		v := Verdict{SegmentInfo: info}
-		if info.Damage == "" {
-			v.Damage = verifySegment(d, dir, &info, i > 0, chain, i == len(infos)-1)
-		} else {
-			v.Damage = []string{info.Damage}
+	var before *SegmentInfo
+	for i := range infos {
+		info := &infos[i]
+		v := Verdict{SegmentInfo: *info}
+		damage, index := verifySegment(d, dir, info, i == len(infos)-1)
+		switch {
+		case before == nil:
+		case info.Number != before.Number+1:
+			damage = append(damage, missing(dir, before.Number+1))
+		case before.Sealed && info.version != 0 && info.chain != before.link:
+			damage = append(damage, &CorruptError{Path: info.Path, Offset: chainAt, Why: "the segment does not follow the one before: their hashes differ"})
 		}
-		if i > 0 && info.Number != infos[i-1].Number+1 {
-			v.Damage = append(v.Damage, (&CorruptError{Path: segmentPath(dir, infos[i-1].Number+1), Why: "the segment is missing"}).Error())
+		if index != nil {
+			damage = append(damage, index)
 		}
-		chain = info.hash
-		sound = sound && len(v.Damage) == 0
+		for _, err := range damage {
+			v.Damage = append(v.Damage, err.Error())
+		}
+		before, sound = info, sound && len(damage) == 0
 		if err := report(v); err != nil {
 			return false, err
 		}
 	}
-	return sound, nil
+	last := uint32(0)
+	if before != nil {
+		last = before.Number
+	}
+	if n, err := missingAfter(d, dir, last); err != nil || n == 0 {
+		return sound && err == nil, err
+	} else {
+		path := segmentPath(dir, n)
+		return false, report(Verdict{SegmentInfo: SegmentInfo{Number: n, Path: path}, Damage: []string{missing(dir, n).Error()}})
+	}
 }
 
-func verifySegment(d disk.Disk, dir string, info *SegmentInfo, follows bool, chain [32]byte, last bool) (damage []string) {
-	path := segmentPath(dir, info.Number)
+// verifySegment reads a segment and its index through. damage is of the segment
+// itself, index of its index.
+func verifySegment(d disk.Disk, dir string, info *SegmentInfo, last bool) (damage []error, index error) {
+	if info.damage != nil {
+		return []error{info.damage}, nil
+	}
 	found := func(offset int64, why string) {
-		damage = append(damage, (&CorruptError{Path: path, Offset: offset, Why: why}).Error())
+		damage = append(damage, &CorruptError{Path: info.Path, Offset: offset, Why: why})
 	}
-	b, err := readWhole(d, path)
+	// Asked before the segment is read: a live log may seal it any time.
+	sealedOnce := info.Sealed || indexed(d, dir, info.Number)
+	b, err := readWhole(d, info.Path)
+	if err == nil && last && !info.Sealed {
+		b, err = settled(d, info.Path, b, info.seed)
+	}
 	if err != nil {
-		return []string{err.Error()}
-	}
-	if follows && info.chain != chain {
-		found(28, "the segment does not follow the one before: their hashes differ")
+		return []error{err}, nil
 	}
 	var seg sealedSegment
 	var rows []Row
 	names := newNames()
-	w, err := records(path, b, info.Number, info.seed, func(rec *Record) error {
+	w, err := records(info.Path, b, info.Number, info.seed, func(rec *Record) error {
 		rows = rowsOf(rows, rec, names)
 		return seg.count(rec)
 	})
 	switch {
 	case err != nil:
-		return append(damage, err.Error())
+		return append(damage, err), nil
 	case !w.sealed:
-		if !last || info.Sealed || confirmed(b, w.bad, info.seed) {
+		if !last || sealedOnce || confirmed(b, w.bad, info.seed) {
 			found(w.bad, w.why)
 		}
-		return damage
+		return damage, nil
 	}
 	if sha256.Sum256(b[:w.end]) != w.footer.hash {
 		found(w.end, "the content's hash is not the one in the footer")
@@ -123,43 +144,36 @@ func verifySegment(d disk.Disk, dir string, info *SegmentInfo, follows bool, cha
 	if seg.counts != w.footer.counts {
 		found(w.end, "the footer counts other records than there are")
 	}
-	info.footer = w.footer
 	sealed := sealedSegment{header: info.header, footer: w.footer, size: int64(len(b))}
-	if why := verifyIndex(d, dir, &sealed, rows); why != nil {
-		damage = append(damage, why.Error())
-	}
-	return damage
+	return damage, verifyIndex(d, dir, &sealed, rows, names)
 }
 
-func verifyIndex(d disk.Disk, dir string, seg *sealedSegment, rows []Row) error {
+// verifyIndex compares an index with the rows that its segment's records make. One
+// that is missing, or was made for another content, is rebuilt by the next Open.
+func verifyIndex(d disk.Disk, dir string, seg *sealedSegment, rows []Row, names *Names) error {
 	x, err := openIndex(d, dir, seg)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStaleIndex) {
-		return nil // it is rebuilt by the next Open
+		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer x.close()
-	byID := make(map[Position]int, len(rows))
-	for _, r := range rows {
-		byID[r.At]++
+	if !slices.Equal(x.names.list, names.list) || x.rows != int64(len(rows)) {
+		return &CorruptError{Path: x.path, Why: "the index does not agree with its segment"}
 	}
-	var before Row
-	var n int64
+	slices.SortFunc(rows, compareRows)
 	for r, err := range x.All() {
 		if err != nil {
 			return err
 		}
-		if n++; n > 1 && bytes.Compare(before.ID[:], r.ID[:]) > 0 {
-			return &CorruptError{Path: x.path, Why: "the index is not sorted"}
+		if len(rows) == 0 || r != rows[0] {
+			return &CorruptError{Path: x.path, Why: "the index does not agree with the record at " + r.At.String()}
 		}
-		byID[r.At]--
-		before = r
+		rows = rows[1:]
 	}
-	for at, left := range byID {
-		if left != 0 {
-			return &CorruptError{Path: x.path, Why: "the index does not agree with the record at " + at.String()}
-		}
+	if len(rows) > 0 {
+		return &CorruptError{Path: x.path, Why: "the index lacks the record at " + rows[0].At.String()}
 	}
 	return nil
 }

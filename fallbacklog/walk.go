@@ -22,52 +22,43 @@ type walked struct {
 // record of each whole batch. visit may be nil; its first error ends the walk.
 func walk(b []byte, seed uint32, visit func(offset uint32, kind Kind, payload []byte) error) (walked, error) {
 	w := walked{end: headerSize}
+	loose := false // after a gap, records stand alone
 	for {
 		at := w.end
-		if at == int64(len(b)) {
+		if at >= int64(len(b)) {
 			w.bad, w.why = at, "the segment has no footer"
 			return w, nil
 		}
 		kind, payload, why := frameAt(b[at:], seed)
-		if why != "" {
+		switch {
+		case why != "":
 			w.bad, w.why = at, why
 			return w, nil
-		}
-		if kind == kindFooter {
+		case kind == kindFooter:
 			f, ok := decodeFooter(payload)
 			if w.sealed, w.footer = ok, f; !ok || at+footerFrame != int64(len(b)) {
 				w.sealed, w.bad, w.why = false, at, "the footer is not the end of the segment"
 			}
 			return w, nil
-		}
-		head, ok := decodeBatchHead(payload)
-		if kind != kindBatch || !ok || int64(head.offset) != at {
-			w.bad, w.why = at, "a frame stands outside a batch"
-			return w, nil
-		}
-		end := at + batchFrame + int64(head.length)
-		if end > int64(len(b)) {
-			w.bad, w.why = at+batchFrame, "the file ends inside a batch"
-			return w, nil
-		}
-		// A batch counts as a whole or not at all, so it is checked before its
-		// first record is visited.
-		n, p := uint32(0), at+batchFrame
-		for ; p < end; n++ {
-			kind, payload, why := frameAt(b[p:end], seed)
-			if why == "" && !Kind(kind).valid() {
-				why = fmt.Sprintf("a record of kind %d, which this release does not know", kind)
+		case kind == kindGap:
+			loose = true
+			w.end += frameHeader + int64(len(payload))
+			continue
+		case loose && Kind(kind).valid():
+			if visit != nil {
+				if err := visit(uint32(at), Kind(kind), payload); err != nil {
+					return w, err
+				}
 			}
-			if why != "" {
-				w.bad, w.why = p, why
-				return w, nil
-			}
-			p += frameHeader + int64(len(payload))
+			w.end += frameHeader + int64(len(payload))
+			continue
 		}
-		if n != head.count {
-			w.bad, w.why = at, "a batch does not hold as many records as it says"
+		end, bad, why := batchAt(b, at, seed)
+		if why != "" {
+			w.bad, w.why = bad, why
 			return w, nil
 		}
+		loose = false
 		for p := at + batchFrame; visit != nil && p < end; {
 			kind, payload, _ := frameAt(b[p:], seed)
 			if err := visit(uint32(p), Kind(kind), payload); err != nil {
@@ -77,6 +68,39 @@ func walk(b []byte, seed uint32, visit func(offset uint32, kind Kind, payload []
 		}
 		w.end = end
 	}
+}
+
+// batchAt checks the batch at offset at of a segment and gives its end. A batch
+// counts as a whole or not at all: where something in it does not validate, bad
+// is that frame's offset and why is not empty.
+func batchAt(b []byte, at int64, seed uint32) (end, bad int64, why string) {
+	kind, payload, why := frameAt(b[at:], seed)
+	if why != "" {
+		return 0, at, why
+	}
+	head, ok := decodeBatchHead(payload)
+	if kind != kindBatch || !ok || int64(head.offset) != at {
+		return 0, at, "a frame stands outside a batch"
+	}
+	end = at + batchFrame + int64(head.length)
+	if end > int64(len(b)) {
+		return 0, at + batchFrame, "the file ends inside a batch"
+	}
+	n, p := uint32(0), at+batchFrame
+	for ; p < end; n++ {
+		kind, payload, why := frameAt(b[p:end], seed)
+		if why == "" && !Kind(kind).valid() {
+			why = fmt.Sprintf("a record of kind %d, which this release does not know", kind)
+		}
+		if why != "" {
+			return 0, p, why
+		}
+		p += frameHeader + int64(len(payload))
+	}
+	if n != head.count {
+		return 0, at, "a batch does not hold as many records as it says"
+	}
+	return end, 0, ""
 }
 
 // confirmed reports whether something after offset from proves that everything

@@ -6,42 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io/fs"
 	"math/rand/v2"
-	"time"
 
 	"manna/internal/disk"
 )
 
-const (
-	// maxBatch bounds the bytes that wait for the next commit; whoever would
-	// exceed it waits for that commit to be taken.
-	maxBatch = 4 << 20
-	// allocateStep is how far ahead of its end the active segment is allocated.
-	allocateStep = 4 << 20
-)
-
-// batch is what the next commit takes.
-type batch struct {
-	buf     []byte // room for the batch frame, then record frames without checksums
-	recs    []*Record
-	offsets []uint32 // of each record in buf
-	done    chan struct{}
-	err     error // set before done is closed
-}
-
-func newBatch() *batch {
-	return &batch{buf: make([]byte, batchFrame, 16<<10), done: make(chan struct{})}
-}
-
 // writer owns the active segment. Its methods are called by one goroutine.
 type writer struct {
-	log       *Log
-	file      disk.File
-	seg       sealedSegment // header, and the footer's figures so far
-	live      *live
-	hash      hash.Hash
-	end       int64 // where the next batch goes
-	allocated int64
+	log  *Log
+	file disk.File
+	seg  sealedSegment // header, and the footer's figures so far
+	live *live
+	hash hash.Hash
+	end  int64 // where the next batch goes
+	room room
 }
 
 // startSegment creates segment n under its passing name.
@@ -49,20 +28,25 @@ func (l *Log) startSegment(n uint32, chain [32]byte) (*writer, error) {
 	w := &writer{log: l, live: newLive(n), hash: sha256.New(), end: headerSize}
 	w.seg.header = header{number: n, seed: rand.Uint32(), created: l.opts.Now(), chain: chain, node: l.opts.Node}
 	path := segmentPath(l.opts.Dir, n) + ".next"
+	// An attempt that failed may have left one behind.
+	if err := l.disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	f, err := l.disk.Create(path)
 	if err != nil {
 		return nil, err
 	}
 	w.file = f
+	w.room = room{file: f, step: min(allocateStep, l.opts.SegmentBytes), limit: l.opts.SegmentBytes}
 	b := w.seg.header.encode()
 	w.hash.Write(b)
-	if err = w.reserve(allocateStep); err == nil {
+	if err = w.reserve(0); err == nil {
 		if _, err = f.WriteAt(b, 0); err == nil {
 			err = f.Sync()
 		}
 	}
 	if err != nil {
-		f.Close()
+		err = errors.Join(err, w.room.close())
 		l.disk.Remove(path)
 		return nil, err
 	}
@@ -78,23 +62,8 @@ func (w *writer) publish() error {
 }
 
 // reserve makes sure that n bytes, an empty batch and the footer fit into
-// allocated room, so that a full disk is met before anything is written.
-func (w *writer) reserve(n int64) error {
-	need := w.end + n + batchFrame + footerFrame
-	if need <= w.allocated {
-		return nil
-	}
-	if err := w.file.Allocate(need + allocateStep); err == nil {
-		w.allocated = need + allocateStep
-		return nil
-	}
-	// Close to a full disk the last bytes are still of use.
-	if err := w.file.Allocate(need); err != nil {
-		return err
-	}
-	w.allocated = need
-	return nil
-}
+// reserved room, so that a full disk is met before anything is written.
+func (w *writer) reserve(n int64) error { return w.room.want(w.end + n + batchFrame + footerFrame) }
 
 // commit writes a batch and syncs it. Where it fails with disk.ErrFull nothing
 // has happened; any other error leaves the segment in an unknown state.
@@ -114,6 +83,12 @@ func (w *writer) commit(b *batch) error {
 	head := batchHead{offset: start, length: uint32(len(b.buf) - batchFrame), count: uint32(len(b.recs))}
 	head.append(b.buf[:0], w.seg.seed)
 	if _, err := w.file.WriteAt(b.buf, w.end); err != nil {
+		if errors.Is(err, disk.ErrFull) {
+			// Part of it may be there, which counts for nothing without its head.
+			if failed := w.confirm(); failed != nil {
+				return errors.Join(notFull(err), failed)
+			}
+		}
 		return err
 	}
 	// Commit point: everything in the batch is durable when Sync returns nil.
@@ -129,24 +104,23 @@ func (w *writer) commit(b *batch) error {
 	return nil
 }
 
-// confirm writes an empty batch, not synced: should the process be killed now,
-// it tells damage in the last commit from a commit that was never finished.
+// confirm writes an empty batch behind the last one, not synced: should the
+// process be killed now, it tells damage in the last commit from a commit that
+// was never finished. The next batch is written over it. Were it written behind,
+// a power loss could keep that batch and lose what confirms nothing but itself.
 func (w *writer) confirm() error {
 	b := batchHead{offset: uint32(w.end)}.append(nil, w.seg.seed)
-	if w.end+int64(len(b))+footerFrame > w.allocated {
-		return nil
-	}
-	if _, err := w.file.WriteAt(b, w.end); err != nil {
-		return notFull(err)
-	}
-	w.hash.Write(b)
-	w.end += int64(len(b))
-	return nil
+	_, err := w.file.WriteAt(b, w.end)
+	return notFull(err)
 }
 
-// seal writes the footer. The room for it has been reserved.
-func (w *writer) seal(next *writer) error {
-	w.hash.Sum(w.seg.hash[:0])
+// seal writes the footer, over the empty batch. The room for it has been reserved.
+func (w *writer) seal() error {
+	if err := w.room.collect(true); err != nil {
+		return notFull(err)
+	}
+	w.seg.hash = w.sum()
+	w.seg.link = w.seg.hash
 	b := w.seg.footer.append(nil, w.seg.seed)
 	w.seg.size = w.end + int64(len(b))
 	if _, err := w.file.WriteAt(b, w.end); err != nil {
@@ -155,17 +129,11 @@ func (w *writer) seal(next *writer) error {
 	if err := w.file.Truncate(w.seg.size); err != nil {
 		return notFull(err)
 	}
-	if err := w.file.Sync(); err != nil {
-		return notFull(err)
-	}
-	if err := w.file.Close(); err != nil {
-		return notFull(err)
-	}
-	if next == nil {
-		return nil
-	}
-	return notFull(next.publish())
+	return notFull(w.file.Sync())
 }
+
+// close lets the file go, whatever is in it.
+func (w *writer) close() error { return w.room.close() }
 
 // sum is the hash that the footer would carry now: the next segment's chain.
 func (w *writer) sum() (sum [32]byte) {
@@ -196,108 +164,4 @@ func appendFrame(b []byte, rec *Record) ([]byte, error) {
 	}
 	binary.LittleEndian.PutUint32(b[start+4:], uint32(n))
 	return b, nil
-}
-
-// run is the log's one writing goroutine. It ends when the log is closed or
-// poisoned.
-func (l *Log) run(w *writer) {
-	defer l.writing.Done()
-	age := time.NewTimer(l.opts.SegmentAge)
-	defer age.Stop()
-	for {
-		var roll chan error
-		select {
-		case <-l.kick:
-		case <-age.C:
-			roll = make(chan error, 1)
-			age.Reset(l.opts.SegmentAge)
-		case roll = <-l.rolls:
-		case <-l.closing:
-			l.end(w)
-			return
-		}
-		if l.opts.Linger > 0 && roll == nil {
-			time.Sleep(l.opts.Linger)
-		}
-		for roll != nil || l.waiting() {
-			if roll != nil || w.end >= l.opts.SegmentBytes {
-				next, err := l.roll(w)
-				if err == nil && next != w {
-					w = next
-					age.Reset(l.opts.SegmentAge)
-				}
-				if roll != nil {
-					roll <- err
-					roll = nil
-				}
-				if l.poisonedBy(err) {
-					w.file.Close()
-					return
-				}
-				// A full disk only means that the segment grows on while there
-				// is room in it.
-			}
-			if b := l.take(); b != nil {
-				began := time.Now()
-				err := w.commit(b)
-				l.metrics.commit(b, time.Since(began), err)
-				if l.poisonedBy(err) {
-					b.err = l.Err()
-					close(b.done)
-					w.file.Close()
-					return
-				}
-				if b.err = err; err == nil {
-					l.advance(At(w.seg.number, uint32(w.end)))
-				}
-				close(b.done)
-			}
-		}
-		if err := w.confirm(); l.poisonedBy(err) {
-			w.file.Close()
-			return
-		}
-	}
-}
-
-// roll seals the active segment and begins the next. A segment without records
-// stays. On disk.ErrFull nothing has changed.
-func (l *Log) roll(w *writer) (*writer, error) {
-	if w.seg.records() == 0 {
-		return w, nil
-	}
-	next, err := l.startSegment(w.seg.number+1, w.sum())
-	if err != nil {
-		return w, err
-	}
-	if err := w.seal(next); err != nil {
-		next.file.Close()
-		return w, fmt.Errorf("seal segment %d: %w", w.seg.number, err)
-	}
-	l.begin(next)
-	l.sealed <- sealing{w.seg, w.live}
-	return next, nil
-}
-
-// end seals what is there when the log is closed.
-func (l *Log) end(w *writer) {
-	if b := l.take(); b != nil {
-		if b.err = w.commit(b); b.err == nil {
-			l.advance(At(w.seg.number, uint32(w.end)))
-		}
-		l.poisonedBy(b.err)
-		close(b.done)
-	}
-	switch {
-	case l.Err() != nil && !errors.Is(l.Err(), ErrClosed):
-		w.file.Close()
-	case w.seg.records() == 0:
-		// An empty segment is left as it is; the next Open removes it.
-		w.file.Close()
-	default:
-		if err := w.seal(nil); l.poisonedBy(err) {
-			return
-		}
-		l.sealed <- sealing{w.seg, w.live}
-	}
 }

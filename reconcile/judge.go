@@ -119,8 +119,7 @@ func (j *judge) pending(f *finding, rows []fallbacklog.Row) Class {
 		lane = j.marks[f.lane]
 	}
 	switch {
-	// Where the lane says nothing, nothing is known to be missing.
-	case lane.err != nil, lane.served && lane.cover(rows, f.at, j.mark):
+	case lane.served && lane.cover(rows, f.at, j.mark):
 		return InFlight
 	case open || state == gift.StateUnknown:
 		return InDoubt

@@ -39,6 +39,8 @@ func readWatermarks(ctx context.Context, lanes map[string]Lane, slack time.Durat
 		s, err := lane.Status(limited)
 		cancel()
 		if err != nil {
+			// Watermarks of 1970 cover everything: where a lane says nothing, nothing
+			// is known to be missing.
 			marks[partner] = watermarks{served: true, err: err}
 			continue
 		}
