@@ -48,10 +48,10 @@
 //	00000003.idx.damaged    an index that Repair has taken out of the way
 //	lock                    held by the one process that owns the directory
 //
-// Numbers are consecutive. Segments may be taken away from the front, each after
-// its index, by whoever has archived them; a gap between segments, or an index
-// without its segment at the end, is damage. That the last, active segment has
-// been taken away cannot be told from the files.
+// Numbers are consecutive. Segments may be taken away from the front by whoever
+// has archived them; one that is missing between others, or at the end with its
+// index left, is damage. That the last, active segment has been taken away cannot
+// be told from the files.
 //
 // # Segment format
 //

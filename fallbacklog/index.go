@@ -140,6 +140,16 @@ func openIndex(d disk.Disk, dir string, seg *sealedSegment) (*Index, error) {
 	return x, nil
 }
 
+// indexedAs tells whether a segment has its index: then its footer is durable.
+func indexedAs(d disk.Disk, dir string, seg *sealedSegment) bool {
+	x, err := openIndex(d, dir, seg)
+	if err != nil {
+		return false
+	}
+	x.close()
+	return true
+}
+
 // indexed tells whether segment n has an index, of whatever content: then the
 // segment has been sealed.
 func indexed(d disk.Disk, dir string, n uint32) bool {

@@ -61,7 +61,7 @@ func recoverSegments(d disk.Disk, dir, node string, logger *slog.Logger) ([]seal
 		case !sealed && i < len(numbers)-1:
 			return nil, &CorruptError{Path: path, Offset: max(0, seg.size-footerFrame), Why: "the footer does not validate and a segment follows"}
 		}
-		if !sealed {
+		if i == len(numbers)-1 && !(sealed && indexedAs(d, dir, &seg)) {
 			recovered, err := sealTail(d, dir, seg.header, logger)
 			if err != nil {
 				return nil, fmt.Errorf("seal the segment that a crash left open: %w", err)
@@ -113,9 +113,10 @@ func missing(dir string, n uint32) *CorruptError {
 	return &CorruptError{Path: segmentPath(dir, n), Why: "the segment is missing"}
 }
 
-// sealTail seals the segment that was active when the process ended. It writes a
-// fresh copy: after a failed sync the pages in memory may show bytes that the
-// disk does not have. A nil segment means that there was nothing in it.
+// sealTail seals the segment that was active when the process ended. One that has
+// a footer but no index counts as active: the footer may not have been synced. It
+// writes a fresh copy: after a failed sync the pages in memory may show bytes that
+// the disk does not have. A nil segment means that there was nothing in it.
 func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSegment, error) {
 	path := segmentPath(dir, h.number)
 	b, err := readWhole(d, path)
@@ -127,13 +128,19 @@ func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSe
 	if err != nil {
 		return nil, err
 	}
-	if w.sealed {
-		return nil, &CorruptError{Path: path, Offset: w.end, Why: "the segment has been sealed while it was read"}
-	}
-	if confirmed(b, w.bad, h.seed) {
+	content := b[:w.end:w.end]
+	seg.hash = sha256.Sum256(content)
+	seg.link = seg.hash
+	seg.size = w.end + footerFrame
+	switch {
+	case w.sealed && w.footer.hash != seg.hash:
+		return nil, &CorruptError{Path: path, Offset: w.end, Why: "the content's hash is not the one in the footer"}
+	case w.sealed:
+		seg.link = w.footer.link
+		return seg, renew(d, dir, path, seg.footer.append(content, h.seed))
+	case confirmed(b, w.bad, h.seed):
 		return nil, &CorruptError{Path: path, Offset: w.bad, Why: w.why + ", and what follows proves that it had been durable"}
-	}
-	if indexed(d, dir, h.number) {
+	case indexed(d, dir, h.number):
 		return nil, &CorruptError{Path: path, Offset: w.bad, Why: w.why + ", and the segment has an index: it had been sealed"}
 	}
 	if torn := bytes.TrimRight(b[w.end:], "\x00"); len(torn) > 0 {
@@ -149,16 +156,17 @@ func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSe
 	if seg.records() == 0 {
 		return nil, errors.Join(d.Remove(path), d.SyncDir(dir))
 	}
-	content := b[:w.end:w.end]
-	seg.hash = sha256.Sum256(content)
-	seg.link = seg.hash
-	seg.size = w.end + footerFrame
+	return seg, renew(d, dir, path, seg.footer.append(content, h.seed))
+}
+
+// renew puts a recovered or repaired segment in the place of the one that is there.
+func renew(d disk.Disk, dir, path string, b []byte) error {
 	fresh := path + ".recover"
-	if err := writeFile(d, dir, fresh, seg.footer.append(content, h.seed)); err != nil {
-		return nil, err
+	if err := writeFile(d, dir, fresh, b); err != nil {
+		return err
 	}
-	// Commit point: the recovered segment takes the place of the active one.
-	return seg, errors.Join(d.Rename(fresh, path), d.SyncDir(dir))
+	// Commit point: from here on the segment is this one.
+	return errors.Join(d.Rename(fresh, path), d.SyncDir(dir))
 }
 
 // count adds a record to the footer's figures.

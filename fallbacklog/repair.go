@@ -166,13 +166,7 @@ func (r *repair) install(i int, seg *sealedSegment, content []byte) error {
 		seg.link = seg.hash
 	}
 	r.link = seg.link
-	path := r.patients[i].Path
-	fresh := path + ".recover"
-	if err := writeFile(r.disk, r.dir, fresh, seg.footer.append(content, seg.seed)); err != nil {
-		return err
-	}
-	// Commit point: the salvaged segment takes the damaged one's place.
-	return errors.Join(r.disk.Rename(fresh, path), r.disk.SyncDir(r.dir))
+	return renew(r.disk, r.dir, r.patients[i].Path, seg.footer.append(content, seg.seed))
 }
 
 // setIndexAside takes a damaged index out of the way: the next Open rebuilds it.

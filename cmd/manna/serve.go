@@ -43,6 +43,10 @@ stops in order, within the configuration's shutdown; a second one stops at once.
 }
 
 func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
+	// From the first moment on: by default SIGHUP ends a process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	c, err := config.Load(e.config)
 	if err != nil {
 		return err
@@ -72,15 +76,12 @@ func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
 	}
 	stop := make(chan struct{})
 	defer close(stop)
-	go signals(ctx, e, n, logger, stop)
+	go signals(ctx, e, n, logger, hangup, stop)
 	return n.Run(ctx)
 }
 
 // signals reloads on SIGHUP and ends the process on a second SIGTERM or SIGINT.
-func signals(ctx context.Context, e *env, n *node.Node, logger *slog.Logger, stop <-chan struct{}) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func signals(ctx context.Context, e *env, n *node.Node, logger *slog.Logger, hangup <-chan os.Signal, stop <-chan struct{}) {
 	again := make(chan os.Signal, 1)
 	asked := ctx.Done()
 	for {

@@ -302,8 +302,7 @@ func (u userIndex) UserClaims(ctx context.Context, user string, limit int) ([]gi
 }
 
 // servers are the two HTTP servers.
-func (n *Node) servers() (public, admin *http.Server) {
-	l := n.config.Limits
+func (n *Node) servers(l config.Limits) (public, admin *http.Server) {
 	errors := slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug)
 	public = &http.Server{
 		Handler: n.front.Handler(), ReadHeaderTimeout: l.ReadTimeout, ReadTimeout: l.ReadTimeout, WriteTimeout: l.WriteTimeout,

@@ -15,7 +15,9 @@ import (
 // Run serves until ctx ends and then stops in order, within the configured
 // bound. It returns nil after a clean stop. A node runs once.
 func (n *Node) Run(ctx context.Context) error {
-	public, admin := n.servers()
+	// What Run needs of the configuration only changes with a restart.
+	c := n.opts.Config
+	public, admin := n.servers(c.Limits)
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	lanes, stopLanes := context.WithCancel(work)
@@ -48,18 +50,18 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	})
 	start("public port", func() error { return public.Serve(n.public) })
-	n.logger.Info("manna serves", "node", n.log.Node(), "public", n.Public(), "admin", n.Admin(), "data", n.config.Data)
+	n.logger.Info("manna serves", "node", n.log.Node(), "public", n.Public(), "admin", n.Admin(), "data", c.Data)
 
 	var err error
 	select {
 	case <-ctx.Done():
-		n.logger.Info("stopping: no new claims, calls under way end", "within", n.config.Shutdown)
+		n.logger.Info("stopping: no new claims, calls under way end", "within", c.Shutdown)
 	case <-n.log.Failed():
 		err = n.log.Err()
 	case err = <-failed:
 	}
 	began := time.Now()
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.Shutdown)
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Shutdown)
 	defer cancel()
 	if e := public.Shutdown(bound); e != nil {
 		public.Close()
