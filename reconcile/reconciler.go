@@ -171,8 +171,11 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	c := newComparison(indexes, q, marks)
 	c.judge.mark, c.judge.read = mark, r.opts.Log.Read
 	report := &Report{
-		Run: q.Run(), From: q.From, To: q.To, Campaign: q.Campaign, DryRun: q.DryRun, Taken: taken,
+		Run: q.Run(), Campaign: q.Campaign, DryRun: q.DryRun, Taken: taken,
 		Incomplete: []string{}, Discrepancies: []Discrepancy{},
+	}
+	if report.From, report.To, err = r.bounds(q); err != nil {
+		return nil, err
 	}
 	report.GateOpen, report.Gate = gate(marks, r.opts.BacklogUnder)
 	if q.DryRun {
@@ -247,4 +250,25 @@ func (r *Reconciler) fill(report *Report, c *comparison, total *tally, s *sink) 
 		report.Reissued = s.again.count
 	}
 	report.Done = !report.DryRun && asked && (report.GateOpen || report.Classes.Open() == 0)
+}
+
+// bounds are the times between which a run looks at claims: where the request
+// leaves them open, those of the log's first record and of now.
+func (r *Reconciler) bounds(q Request) (from, to time.Time, err error) {
+	if to = q.To; to.IsZero() {
+		to = r.opts.Now().UTC().Truncate(time.Millisecond)
+	}
+	if from = q.From; !from.IsZero() {
+		return from, to, nil
+	}
+	first := r.opts.Log.Reader(0)
+	defer first.Close()
+	rec, err := first.TryNext()
+	if errors.Is(err, fallbacklog.ErrTail) {
+		return to, to, nil
+	}
+	if err != nil {
+		return from, to, err
+	}
+	return rec.Time.Truncate(time.Millisecond), to, nil
 }

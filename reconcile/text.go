@@ -60,17 +60,7 @@ func (r *Report) WriteText(w io.Writer) error {
 }
 
 func (r *Report) window() string {
-	text := ""
-	switch {
-	case r.From.IsZero() && r.To.IsZero():
-		text = "at any time"
-	case r.From.IsZero():
-		text = "before " + moment(r.To) + " UTC"
-	case r.To.IsZero():
-		text = "from " + moment(r.From) + " UTC"
-	default:
-		text = moment(r.From) + " to " + moment(r.To) + " UTC"
-	}
+	text := moment(r.From) + " to " + moment(r.To) + " UTC"
 	if r.Campaign != "" {
 		text += " in " + r.Campaign
 	}
