@@ -76,9 +76,12 @@ type Status struct {
 	Oldest time.Time
 	// OldestDue is the earliest due time of a deferred message that has not been
 	// let go: an order whose due time is at or after it may still be in the lane.
+	// The due time of a reissued order is that of its `reissued` record, or later.
 	// The zero time means that there is none.
 	OldestDue time.Time
-	// AsOf is when this was true.
+	// AsOf is when this was true. What was stamped before it and appended to the
+	// log after Status had been called is not covered: whoever compares the log
+	// with a Status takes the log's end first.
 	AsOf time.Time
 }
 

@@ -81,7 +81,7 @@ type Reconcile struct {
 type Log struct {
 	SegmentBytes int64         // a segment is sealed at this size, default 64MiB
 	SegmentAge   time.Duration // or at this age, default 10m
-	Linger       time.Duration // a batch waits this long for more claims before its fsync, default 0s
+	Linger       time.Duration // the least time between two fsyncs under load, default 500us
 }
 
 // Limits is `limits: {…}`, of the public API.

@@ -190,7 +190,7 @@ func TestDefaults(t *testing.T) {
 	}
 	got := fmt.Sprintln(c.Data, c.Listen, c.Node == host, c.Durability, c.Queue, c.Guard, c.Ledger, c.Archive, c.Reconcile, c.Log, c.Limits, c.Shutdown, c.Auth)
 	want := "manna-data {:8080 :8081} true local {embedded [] manna} {embedded []} {sqlite }  {7 * * * * 100000} " +
-		"{67108864 10m0s 0s} {65536 8388608 8192 5s 15s 2m0s} 20s {<nil> []}\n"
+		"{67108864 10m0s 500µs} {65536 8388608 8192 5s 15s 2m0s} 20s {<nil> []}\n"
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}

@@ -30,9 +30,9 @@ func (c *Config) readServer(o *object) {
 	c.readArchive(o)
 	c.readReconcile(o)
 
-	c.Log = Log{SegmentBytes: 64 << 20, SegmentAge: 10 * time.Minute}
+	c.Log = Log{SegmentBytes: 64 << 20, SegmentAge: 10 * time.Minute, Linger: 500 * time.Microsecond}
 	o.sub("log", func(o *object) {
-		o.size("segment_bytes", &c.Log.SegmentBytes, 64<<10, 1<<30)
+		o.size("segment_bytes", &c.Log.SegmentBytes, 64<<10, 256<<20)
 		o.duration("segment_age", &c.Log.SegmentAge, time.Second, 24*time.Hour)
 		o.duration("linger", &c.Log.Linger, 0, 100*time.Millisecond)
 	})

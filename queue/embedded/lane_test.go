@@ -175,9 +175,8 @@ func (n *node) status(l queue.Lane) queue.Status {
 func TestAFullScheduleHoldsFreshOrdersUp(t *testing.T) {
 	n := newNode(t, embedded.Options{MaxDeferred: 3})
 	l := n.lane("midas")
-	var recs []*fallbacklog.Record
 	for range 600 {
-		recs = append(recs, n.claim("midas"))
+		n.claim("midas")
 	}
 	far := time.Now().Add(time.Hour)
 	first := n.receive(l)
@@ -204,7 +203,6 @@ func TestAFullScheduleHoldsFreshOrdersUp(t *testing.T) {
 	if s := n.status(l); s.Deferred != 3 || s.Backlog != 597 {
 		t.Fatalf("status %+v, want 3 deferred and a backlog of 597", s)
 	}
-	_ = recs
 }
 
 func TestAWaitingReceiverGetsTheRoomThatIsMade(t *testing.T) {
@@ -460,6 +458,28 @@ func TestALogThatEndsEndsTheLanes(t *testing.T) {
 	}
 	if _, err := l.Status(context.Background()); err != nil && !errors.Is(err, fallbacklog.ErrClosed) {
 		t.Fatalf("status over a closed log: %v", err)
+	}
+}
+
+// Whoever comes late, with a record that no lane will read, is told at once.
+func TestAClosedQueueKeepsNobodyWaiting(t *testing.T) {
+	n := newNode(t, embedded.Options{})
+	l := n.lane("midas")
+	n.claim("midas")
+	m := n.receive(l)
+	n.must(n.queue.Close(context.Background()))
+	n.must(n.queue.Close(context.Background()))
+	n.record(m, fallbacklog.Deferred, time.Now())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, receive := l.Receive(ctx)
+	_, status := l.Status(ctx)
+	for name, err := range map[string]error{
+		"Receive": receive, "Status": status, "Defer": l.Defer(ctx, m, time.Now()), "Ack": l.Ack(ctx, m), "Send": n.queue.Send(ctx, m),
+	} {
+		if !errors.Is(err, queue.ErrClosed) {
+			t.Errorf("%s: %v, want ErrClosed", name, err)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ type Queue struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // the tail and the keeper of checkpoints
 	dirty  chan struct{}  // some lane has changed since its checkpoint
-	failed chan struct{}  // closed when the log could not be followed any more
+	failed chan struct{}  // closed when the log is not followed any more
 
 	mu     sync.Mutex
 	lanes  map[string]*Lane
@@ -170,6 +170,7 @@ func (q *Queue) Close(context.Context) error {
 	}
 	q.cancel()
 	q.work.Wait()
+	q.end(queue.ErrClosed)
 	q.opts.Metrics.Unregister(q.gauges)
 	return failed
 }

@@ -30,7 +30,9 @@ func (q *Queue) follow(ctx context.Context) {
 			err = q.log.Wait(ctx, r.Position())
 		}
 		if err != nil && ctx.Err() == nil {
-			q.fail(err)
+			// A lane that misses what the log says must not look idle.
+			q.opts.Logger.Error("the lanes cannot follow the log any more", "at", r.Position(), "err", err)
+			q.end(err)
 			return
 		}
 	}
@@ -105,14 +107,15 @@ func (q *Queue) reach(ctx context.Context, p fallbacklog.Position) error {
 	}
 }
 
-// fail makes every lane fail with err: a lane that misses what the log says must
-// not look idle.
-func (q *Queue) fail(err error) {
-	q.opts.Logger.Error("the lanes cannot follow the log any more", "at", q.seen, "err", err)
+// end makes everything that waits for the tail fail with err, unless it has ended
+// before.
+func (q *Queue) end(err error) {
 	q.mu.Lock()
-	q.err = err
-	q.mu.Unlock()
-	close(q.failed)
+	defer q.mu.Unlock()
+	if q.err == nil {
+		q.err = err
+		close(q.failed)
+	}
 }
 
 func (q *Queue) failure() error {

@@ -12,44 +12,55 @@ import (
 // feedBatch bounds the messages of one Feed.
 const feedBatch = 100
 
-// feed brings an engine what the log has, from its watermark on, until stopped.
-func (w *world) feed(f queue.Feedable) (stop func()) {
+// feeder brings an engine what the log has, from its watermark on.
+type feeder struct {
+	engine queue.Feedable
+	log    *fallbacklog.Log
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu      sync.Mutex
+	through fallbacklog.Position // the engine has the claims before it
+	moved   chan struct{}        // closed and replaced when through moves
+}
+
+func startFeeder(w *world, engine queue.Feedable) *feeder {
 	w.t.Helper()
-	id := fallbacklog.NamedID(fallbacklog.Sent, "test")
-	from := w.log.First()
-	if row, ok, err := w.log.Last(id); err != nil {
-		w.t.Fatalf("%v", err)
-	} else if ok {
+	f := &feeder{engine: engine, log: w.log, through: w.log.First(), moved: make(chan struct{})}
+	row, ok, err := w.log.Last(fallbacklog.NamedID(fallbacklog.Sent, "test"))
+	w.must(err)
+	if ok {
 		rec, err := w.log.Read(row.At)
 		w.must(err)
-		from = rec.Sent.Through
+		f.through = rec.Sent.Through
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var feeding sync.WaitGroup
-	log := w.log
-	feeding.Go(func() {
-		r := log.Reader(from, fallbacklog.Claimed)
+	f.cancel = cancel
+	r := w.log.Reader(f.through, fallbacklog.Claimed)
+	f.work.Go(func() {
 		defer r.Close()
-		for ctx.Err() == nil {
-			msgs, err := nextBatch(ctx, r)
-			if err != nil {
-				return
-			}
-			for f.Feed(ctx, msgs) != nil {
-				if ctx.Err() != nil {
-					return
-				}
-			}
-			sent := &fallbacklog.Record{Kind: fallbacklog.Sent, Sent: &fallbacklog.Watermark{Queue: "test", Through: r.Position()}}
-			if log.Append(ctx, sent) != nil {
-				return
-			}
+		for f.feed(ctx, r) == nil {
 		}
 	})
-	return func() {
-		cancel()
-		feeding.Wait()
+	return f
+}
+
+func (f *feeder) feed(ctx context.Context, r *fallbacklog.Reader) error {
+	msgs, err := nextBatch(ctx, r)
+	if err != nil {
+		return err
 	}
+	for f.engine.Feed(ctx, msgs) != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	f.through = r.Position()
+	close(f.moved)
+	f.moved = make(chan struct{})
+	f.mu.Unlock()
+	return f.log.Append(ctx, &fallbacklog.Record{Kind: fallbacklog.Sent, Sent: &fallbacklog.Watermark{Queue: "test", Through: r.Position()}})
 }
 
 // nextBatch waits for one claim and takes what else is there.
@@ -68,4 +79,26 @@ func nextBatch(ctx context.Context, r *fallbacklog.Reader) (msgs []*queue.Messag
 		err = nil
 	}
 	return msgs, err
+}
+
+// reach waits until the engine has the claim at p.
+func (f *feeder) reach(ctx context.Context, p fallbacklog.Position) error {
+	for {
+		f.mu.Lock()
+		through, moved := f.through, f.moved
+		f.mu.Unlock()
+		if through > p {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *feeder) stop() {
+	f.cancel()
+	f.work.Wait()
 }

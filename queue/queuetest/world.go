@@ -27,7 +27,8 @@ type Engine struct {
 	// what a power loss has left.
 	Open func(ctx context.Context, n Node) (queue.Queue, error)
 	// Exact: the engine knows what the log says. It never hands an order out that
-	// is held, final, or deferred and not yet due.
+	// is held, final, or deferred and not yet due, it counts exactly, and its
+	// watermarks follow the order's last record even where Defer was not called.
 	Exact bool
 }
 
@@ -51,12 +52,12 @@ type world struct {
 	queue  queue.Queue
 	lanes  map[string]queue.Lane
 	users  int
-	stop   func() // ends the feeder
+	feeder *feeder              // of an engine that is fed
+	last   fallbacklog.Position // of the last claim
 }
 
 func newWorld(t T, e Engine) *world {
 	w := &world{t: t, engine: e, prefix: fmt.Sprintf("p%08x-", rand.Uint32()), disk: crashdisk.New(1)}
-	w.stop = func() {}
 	// A test that fails leaves its node open.
 	t.Cleanup(w.abandon)
 	w.open()
@@ -77,9 +78,8 @@ func (w *world) openQueue() {
 	w.must(err)
 	w.queue = q
 	w.lanes = make(map[string]queue.Lane)
-	w.stop = func() {}
-	if f, ok := w.queue.(queue.Feedable); ok {
-		w.stop = w.feed(f)
+	if f, ok := q.(queue.Feedable); ok {
+		w.feeder = startFeeder(w, f)
 	}
 }
 
@@ -97,7 +97,7 @@ func (w *world) lane(partner string) queue.Lane {
 // closeQueue ends the engine in good order.
 func (w *world) closeQueue() {
 	w.t.Helper()
-	w.stop()
+	w.stopFeeder()
 	w.must(w.queue.Close(context.Background()))
 	w.queue = nil
 }
@@ -116,9 +116,16 @@ func (w *world) restart() {
 	w.open()
 }
 
+func (w *world) stopFeeder() {
+	if w.feeder != nil {
+		w.feeder.stop()
+		w.feeder = nil
+	}
+}
+
 // abandon ends whatever runs; nobody looks at what it writes.
 func (w *world) abandon() {
-	w.stop()
+	w.stopFeeder()
 	if w.queue != nil {
 		_ = w.queue.Close(context.Background())
 	}
@@ -157,6 +164,11 @@ func (w *world) must(err error) {
 func (w *world) append(recs ...*fallbacklog.Record) {
 	w.t.Helper()
 	w.must(w.log.Append(context.Background(), recs...))
+	for _, rec := range recs {
+		if rec.Claim != nil {
+			w.last = max(w.last, rec.At)
+		}
+	}
 }
 
 // newClaim makes a claim with an order for each partner named.
@@ -290,8 +302,14 @@ func (w *world) drain(partner string, orders ...gift.OrderID) {
 	}
 }
 
+// status asks a lane once it has been fed what was claimed.
 func (w *world) status(l queue.Lane) queue.Status {
 	w.t.Helper()
+	if w.feeder != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		w.must(w.feeder.reach(ctx, w.last))
+	}
 	s, err := l.Status(context.Background())
 	w.must(err)
 	return s
