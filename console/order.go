@@ -98,17 +98,21 @@ func (c *Console) reissue(w http.ResponseWriter, r *http.Request) error {
 	if s.State == gift.StateGranted || s.State == gift.StateRefused {
 		return gift.Errorf(gift.BadRequest, "order %v is %v: only an order that is not final, or parked, can be taken up again", s.Order.ID, s.State)
 	}
+	run := fallbacklog.RunHand
+	if s.State == gift.StateParked {
+		run = fallbacklog.RunPerson
+	}
 	rec := &fallbacklog.Record{Kind: fallbacklog.Reissued, Event: &fallbacklog.Event{
 		Order: s.Order.ID, Claim: s.Claim.ID, Campaign: s.Claim.Campaign, Partner: s.Order.Partner, Origin: s.Origin,
-		Reason: q.Why, Run: "person:" + who(q.Who),
+		Reason: q.Why, Run: run + who(q.Who),
 	}}
 	// Commit point: the order is on its way again; Send only brings it there now.
 	if err := c.opts.Log.Append(r.Context(), rec); err != nil {
 		return err
 	}
+	c.note(r.Context(), who(q.Who), "reissue", s.Order.ID.String(), q.Why, nil)
 	if err := c.opts.Queue.Send(r.Context(), &queue.Message{Claim: s.Claim, Order: s.Order, Origin: s.Origin}); err != nil {
 		return err
 	}
-	c.note(r.Context(), who(q.Who), "reissue", s.Order.ID.String(), q.Why, nil)
 	return c.order(w, r)
 }

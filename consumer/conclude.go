@@ -28,6 +28,9 @@ func (d *delivering) conclude(p *Partner, outcome gift.Outcome) step {
 		return d.final(fallbacklog.Refused, fallbacklog.Event{Code: o.Code, Reason: o.Reason})
 	case gift.Deferred:
 		d.m.InDoubt = false
+		if d.free {
+			d.m.Attempts--
+		}
 		if d.m.Attempts > len(p.Retry) {
 			return d.park("exhausted", fmt.Sprintf("%d attempts; the last: %s: %s", d.m.Attempts, o.Code, o.Reason))
 		}
@@ -72,8 +75,12 @@ func (d *delivering) park(code, reason string) step {
 // final commits an outcome after which nothing more is tried.
 func (d *delivering) final(kind fallbacklog.Kind, e fallbacklog.Event) step {
 	e.Attempts, e.Queries, e.Began = d.m.Attempts, d.m.Queries, d.m.Began
-	ctx := context.Background()
-	if d.append(ctx, d.event(kind, e)) != nil {
+	rec := d.event(kind, e)
+	commit := d.append
+	if kind == fallbacklog.Refused {
+		commit = d.refuse
+	}
+	if commit(context.Background(), rec) != nil {
 		return nil
 	}
 	d.ack()
@@ -81,33 +88,10 @@ func (d *delivering) final(kind fallbacklog.Kind, e fallbacklog.Event) step {
 		d.c.metrics.overdue.WithLabelValues(d.name).Inc()
 		d.logger.Error("order ended after its promise", "order_id", d.m.Order.ID, "deliver_by", d.m.Claim.DeliverBy, "state", kind)
 	}
-	switch kind {
-	case fallbacklog.Parked:
+	if kind == fallbacklog.Parked {
 		d.logger.Warn("order parked: a person is needed", "order_id", d.m.Order.ID, "code", e.Code, "reason", e.Reason)
-	case fallbacklog.Refused:
-		d.giveBack(ctx)
 	}
 	return nil
-}
-
-// giveBack reports a claim of which every order was refused.
-func (d *delivering) giveBack(ctx context.Context) {
-	if d.c.opts.AllRefused == nil {
-		return
-	}
-	for _, o := range d.m.Claim.Orders {
-		rows, err := d.c.opts.Log.Lookup(o.ID)
-		if err != nil {
-			d.logger.Error("cannot read an order's records", "order_id", o.ID, "err", err)
-			return
-		}
-		if state, _ := fallbacklog.StateOf(rows); state != gift.StateRefused {
-			return
-		}
-	}
-	if err := d.c.opts.AllRefused(ctx, d.m.Claim); err != nil {
-		d.logger.Error("cannot give the stock of a refused claim back", "claim_id", d.m.Claim.ID, "err", err)
-	}
 }
 
 // later commits an outcome after which the order comes back.
@@ -130,22 +114,23 @@ func (d *delivering) event(kind fallbacklog.Kind, e fallbacklog.Event) *fallback
 	return &fallbacklog.Record{Kind: kind, Time: d.now(), Event: &e}
 }
 
-// append writes a record, waiting out a full disk. An error means that the log
-// has ended, or ctx before anything was written; the queue has the order again
-// after a restart.
-func (d *delivering) append(ctx context.Context, rec *fallbacklog.Record) error {
+// append writes records in one commit, waiting out a full disk. An error means
+// that the log has ended, or ctx before anything was written; the queue has the
+// order again after a restart.
+func (d *delivering) append(ctx context.Context, recs ...*fallbacklog.Record) error {
+	kind := recs[0].Kind
 	for {
-		err := d.c.opts.Log.Append(ctx, rec)
+		err := d.c.opts.Log.Append(ctx, recs...)
 		if err == nil {
-			d.counts.add(rec.Kind)
-			d.c.metrics.outcomes.WithLabelValues(d.name, rec.Kind.String()).Inc()
+			d.counts.add(kind)
+			d.c.metrics.outcomes.WithLabelValues(d.name, kind.String()).Inc()
 			return nil
 		}
 		if !errors.Is(err, disk.ErrFull) {
-			d.logger.Error("cannot write a record; the order stays in the queue", "order_id", rec.Event.Order, "kind", rec.Kind, "err", err)
+			d.logger.Error("cannot write a record; the order is looked at again after a restart", "order_id", d.m.Order.ID, "kind", kind, "err", err)
 			return err
 		}
-		d.logger.Warn("disk is full: an outcome waits", "order_id", rec.Event.Order, "kind", rec.Kind)
+		d.logger.Warn("disk is full: an outcome waits", "order_id", d.m.Order.ID, "kind", kind)
 		select {
 		case <-time.After(fullPause):
 		case <-d.c.opts.Log.Failed():
@@ -158,12 +143,12 @@ func (d *delivering) append(ctx context.Context, rec *fallbacklog.Record) error 
 
 func (d *delivering) ack() {
 	if err := d.source.Ack(context.Background(), d.m); err != nil {
-		d.logger.Error("cannot acknowledge a message; it comes again and is found settled", "order_id", d.m.Order.ID, "err", err)
+		d.logger.Error("cannot acknowledge a message; after a restart it comes again and is found settled", "order_id", d.m.Order.ID, "err", err)
 	}
 }
 
 func (d *delivering) deferUntil(due time.Time) {
 	if err := d.source.Defer(context.Background(), d.m, due); err != nil {
-		d.logger.Error("cannot defer a message; it comes again and is found deferred", "order_id", d.m.Order.ID, "err", err)
+		d.logger.Error("cannot defer a message; after a restart it comes again and is found deferred", "order_id", d.m.Order.ID, "err", err)
 	}
 }

@@ -22,24 +22,28 @@ type Options struct {
 	Log      *fallbacklog.Log
 	Queue    queue.Queue
 	Partners []*Partner
-	// AllRefused is called, once or more, when every order of a claim has been
-	// refused: its stock may be given back. May be nil.
-	AllRefused func(ctx context.Context, claim *gift.Claim) error
-	Logger     *slog.Logger
-	Metrics    prometheus.Registerer
-	Now        func() time.Time // default time.Now
+	// Returned is told of each `returned` record that a lane has written, because
+	// every order of a claim was refused. May be nil.
+	Returned func(*fallbacklog.Stock)
+	Logger   *slog.Logger
+	Metrics  prometheus.Registerer
+	Now      func() time.Time // default time.Now
 }
 
 // Consumer owns the lanes of one process.
 type Consumer struct {
 	opts    Options
 	metrics *metrics
-	opened  chan struct{} // closed when Run has opened the lanes
+	opened  chan struct{}  // closed when Run has opened the lanes
+	started time.Time      // what an earlier process began, it began before
+	claims  [64]sync.Mutex // stripes: what is decided about a claim as a whole
 
-	mu    sync.Mutex
+	reloading sync.Mutex      // held while lanes are opened and ended
+	run       context.Context // set while Run runs; guarded by reloading
+	done      sync.WaitGroup
+
+	mu    sync.Mutex // guards lanes
 	lanes map[string]*lane
-	run   context.Context // set while Run runs
-	done  sync.WaitGroup
 }
 
 // New checks the options. No lane is opened before Run.
@@ -65,7 +69,7 @@ func New(opts Options) (*Consumer, error) {
 			return nil, err
 		}
 	}
-	return &Consumer{opts: opts, metrics: m, opened: make(chan struct{}), lanes: make(map[string]*lane)}, nil
+	return &Consumer{opts: opts, metrics: m, opened: make(chan struct{}), started: opts.Now().UTC(), lanes: make(map[string]*lane)}, nil
 }
 
 // Run opens a lane for each partner and works until ctx ends. It returns when the
@@ -73,24 +77,26 @@ func New(opts Options) (*Consumer, error) {
 // the longest of the partners' timeouts, unless the disk is full. A consumer runs
 // once.
 func (c *Consumer) Run(ctx context.Context) error {
-	c.mu.Lock()
-	c.run = ctx
-	partners := c.opts.Partners
-	c.mu.Unlock()
-	err := c.Reload(partners)
+	err := c.begin(ctx)
 	if err == nil {
 		close(c.opened)
 		<-ctx.Done()
 	}
-	c.mu.Lock()
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
 	c.run = nil
-	for name, l := range c.lanes {
+	for _, l := range c.list() {
 		l.stop()
-		delete(c.lanes, name)
 	}
-	c.mu.Unlock()
 	c.done.Wait()
 	return err
+}
+
+func (c *Consumer) begin(ctx context.Context) error {
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
+	c.run = ctx
+	return c.fit(c.opts.Partners)
 }
 
 // Opened is closed when Run has opened every lane.
@@ -98,25 +104,40 @@ func (c *Consumer) Opened() <-chan struct{} { return c.opened }
 
 // Reload makes the lanes fit other partners: it opens lanes, changes what changed
 // in those that go on, and ends those whose partner is gone. A call under way
-// ends with the partner that it began with. It is harmless before Run.
+// ends with the partner that it began with; a partner that comes back is served
+// when its calls from before have ended. It is harmless before Run.
 func (c *Consumer) Reload(partners []*Partner) error {
 	for _, p := range partners {
 		if err := p.validate(); err != nil {
 			return err
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
 	c.opts.Partners = partners
 	if c.run == nil {
 		return nil
 	}
+	return c.fit(partners)
+}
+
+// fit opens, changes and ends lanes. It requires c.reloading; c.mu is not held
+// while a lane is opened, which may read the log for a while.
+func (c *Consumer) fit(partners []*Partner) error {
 	keep := make(map[string]bool)
 	for _, p := range partners {
 		keep[p.Name] = true
-		if l := c.lanes[p.Name]; l != nil {
-			l.reload(p)
+		old := c.lane(p.Name)
+		if old != nil && !old.ending.Load() {
+			old.reload(p)
 			continue
+		}
+		if old != nil {
+			select {
+			case <-old.ended:
+			case <-c.run.Done():
+				return c.run.Err()
+			}
 		}
 		source, err := c.opts.Queue.Lane(c.run, p.Name)
 		if err != nil {
@@ -124,17 +145,36 @@ func (c *Consumer) Reload(partners []*Partner) error {
 		}
 		ctx, cancel := context.WithCancel(c.run)
 		l := newLane(c, p, source, cancel)
+		c.mu.Lock()
 		c.lanes[p.Name] = l
+		c.mu.Unlock()
 		c.done.Go(func() { l.run(ctx) })
 	}
-	for name, l := range c.lanes {
-		if !keep[name] {
-			c.opts.Logger.Info("lane ends: its partner is no longer configured", "partner", name)
+	for _, l := range c.list() {
+		if !keep[l.name] && !l.ending.Load() {
+			c.opts.Logger.Info("lane ends: its partner is no longer configured", "partner", l.name)
 			l.stop()
-			delete(c.lanes, name)
 		}
 	}
 	return nil
+}
+
+func (c *Consumer) lane(name string) *lane {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lanes[name]
+}
+
+// list gives the lanes by name, those included that are ending.
+func (c *Consumer) list() []*lane {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lanes := make([]*lane, 0, len(c.lanes))
+	for _, l := range c.lanes {
+		lanes = append(lanes, l)
+	}
+	sort.Slice(lanes, func(i, j int) bool { return lanes[i].name < lanes[j].name })
+	return lanes
 }
 
 // LaneStatus is what an operator sees of a lane.
@@ -151,16 +191,11 @@ type LaneStatus struct {
 
 // Lanes tells how all lanes stand, by name.
 func (c *Consumer) Lanes(ctx context.Context) []LaneStatus {
-	c.mu.Lock()
-	lanes := make([]*lane, 0, len(c.lanes))
-	for _, l := range c.lanes {
-		lanes = append(lanes, l)
-	}
-	c.mu.Unlock()
-	sort.Slice(lanes, func(i, j int) bool { return lanes[i].name < lanes[j].name })
-	all := make([]LaneStatus, len(lanes))
-	for i, l := range lanes {
-		all[i] = l.status(ctx)
+	var all []LaneStatus
+	for _, l := range c.list() {
+		if !l.ending.Load() {
+			all = append(all, l.status(ctx))
+		}
 	}
 	return all
 }
@@ -168,11 +203,11 @@ func (c *Consumer) Lanes(ctx context.Context) []LaneStatus {
 // Sources are the queues of the lanes, by partner: what the reconciler asks for
 // watermarks.
 func (c *Consumer) Sources() map[string]queue.Lane {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	sources := make(map[string]queue.Lane, len(c.lanes))
-	for name, l := range c.lanes {
-		sources[name] = l.source
+	sources := make(map[string]queue.Lane)
+	for _, l := range c.list() {
+		if !l.ending.Load() {
+			sources[l.name] = l.source
+		}
 	}
 	return sources
 }

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"manna/breaker"
@@ -16,10 +17,13 @@ import (
 // the message is left as it is and the queue has it again.
 func (l *lane) deliver(ctx context.Context, m *queue.Message) {
 	d := &delivering{lane: l, m: m}
-	if !m.Fresh {
+	// That a message is fresh saves the look-up only where a mistake of the queue,
+	// or a claim that a lost guard let in twice, would be harmless.
+	if !m.Fresh || !l.partner.Load().Adapter.Traits().Idempotent {
 		more, err := d.recall()
 		if err != nil {
-			l.logger.Error("cannot read an order's records; it stays in the queue", "order_id", m.Order.ID, "err", err)
+			l.logger.Error("cannot read an order's records; trying again", "order_id", m.Order.ID, "err", err)
+			d.deferUntil(d.now().Add(retryPause))
 			return
 		}
 		if !more {
@@ -38,6 +42,7 @@ type delivering struct {
 	m       *queue.Message
 	marked  bool // `attempted` is in the log and has no outcome yet
 	decided bool // a person wants the attempt, whatever is in doubt
+	free    bool // a user asked for this attempt: if it fails it spends none
 }
 
 // step does one thing and names the next; nil ends the delivery.
@@ -63,9 +68,16 @@ func (d *delivering) recall() (more bool, err error) {
 		return false, err
 	}
 	d.m.Attempts, d.m.Queries, d.m.Began, d.m.InDoubt = story.Attempts, story.Queries, story.Began, story.Doubt
+	if story.Open && d.m.Began.Before(d.c.started) {
+		// The mark came before the wait for the rate. The call itself may have begun
+		// up to the end of the process that made it, and so up to this one's start.
+		d.m.Began = d.c.started
+	}
 	// A person who takes a parked order up again has decided about its doubt, as
 	// far as nobody can be asked.
-	d.decided = story.State == gift.StateAccepted && !story.Open
+	d.decided = story.State == gift.StateAccepted && !story.Open && strings.HasPrefix(story.Run, fallbacklog.RunPerson)
+	last := story.Records[len(story.Records)-1]
+	d.free = last.Kind == fallbacklog.Reissued && last.Event.Run == fallbacklog.RunSettle
 	if story.Due.After(d.now()) {
 		d.deferUntil(story.Due)
 		return false, nil
@@ -188,7 +200,7 @@ func (d *delivering) unmark(why error) error {
 		return why
 	}
 	kind := fallbacklog.Deferred
-	if d.m.InDoubt {
+	if d.m.InDoubt && !d.decided {
 		kind = fallbacklog.Unknown
 	}
 	due := d.now()

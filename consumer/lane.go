@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"manna/queue"
 )
@@ -21,12 +22,14 @@ type lane struct {
 	counts  counters
 	calling atomic.Int64 // calls under way
 	cancel  context.CancelFunc
+	ending  atomic.Bool
+	ended   chan struct{} // closed when run has returned
 	logger  *slog.Logger
 }
 
 func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFunc) *lane {
 	l := &lane{
-		name: p.Name, c: c, source: source, cancel: cancel,
+		name: p.Name, c: c, source: source, cancel: cancel, ended: make(chan struct{}),
 		pacer: NewPacer(p.Rate), slots: newSlots(p.MaxInFlight),
 		logger: c.opts.Logger.With("partner", p.Name),
 	}
@@ -34,21 +37,17 @@ func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFu
 	return l
 }
 
+// retryPause is how long a lane waits after its queue or log could not be read.
+const retryPause = time.Second
+
 // run takes orders and delivers each on a goroutine of its own, until ctx ends;
 // then it waits for those under way.
 func (l *lane) run(ctx context.Context) {
+	defer close(l.ended)
 	var calls sync.WaitGroup
-	for {
-		if l.slots.acquire(ctx) != nil {
-			break
-		}
-		m, err := l.source.Receive(ctx)
+	for l.slots.acquire(ctx) == nil {
+		m, err := l.receive(ctx)
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, queue.ErrClosed) {
-				// The lane cannot go on, and the others can: that is for a person.
-				l.logger.Error("lane stopped: cannot receive", "err", err)
-				l.c.metrics.stopped.WithLabelValues(l.name).Set(1)
-			}
 			break
 		}
 		calls.Go(func() {
@@ -60,9 +59,36 @@ func (l *lane) run(ctx context.Context) {
 	if err := l.source.Close(); err != nil && !errors.Is(err, queue.ErrClosed) {
 		l.logger.Error("cannot close the lane's queue", "err", err)
 	}
+	l.partner.Load().Adapter.Close()
 }
 
-func (l *lane) stop() { l.cancel() }
+// receive waits for a message. Where the queue cannot be read it says so, loudly,
+// and goes on trying; an error means that the lane ends.
+func (l *lane) receive(ctx context.Context) (*queue.Message, error) {
+	stopped := l.c.metrics.stopped.WithLabelValues(l.name)
+	for {
+		m, err := l.source.Receive(ctx)
+		if err == nil {
+			stopped.Set(0)
+			return m, nil
+		}
+		if ctx.Err() != nil || errors.Is(err, queue.ErrClosed) {
+			return nil, err
+		}
+		stopped.Set(1)
+		l.logger.Error("lane cannot receive; trying again", "err", err)
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (l *lane) stop() {
+	l.ending.Store(true)
+	l.cancel()
+}
 
 func (l *lane) reload(p *Partner) {
 	old := l.partner.Swap(p)

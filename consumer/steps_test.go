@@ -29,7 +29,7 @@ func (w *world) reissue(t *testing.T, s *fallbacklog.Story) {
 	t.Helper()
 	w.from = w.log.End()
 	rec := &fallbacklog.Record{Kind: fallbacklog.Reissued, Event: &fallbacklog.Event{
-		Order: s.Order.ID, Claim: s.Claim.ID, Campaign: s.Claim.Campaign, Partner: s.Order.Partner, Origin: s.Origin, Run: "person",
+		Order: s.Order.ID, Claim: s.Claim.ID, Campaign: s.Claim.Campaign, Partner: s.Order.Partner, Origin: s.Origin, Run: fallbacklog.RunPerson + "test",
 	}}
 	if err := w.log.Append(t.Context(), rec); err != nil {
 		t.Fatal(err)

@@ -147,7 +147,7 @@ func (w *world) run() {
 	w.t.Helper()
 	c, err := consumer.New(consumer.Options{
 		Log: w.log, Queue: w.queue, Partners: w.partners,
-		AllRefused: func(_ context.Context, claim *gift.Claim) error { w.refused <- claim.ID; return nil },
+		Returned: func(s *fallbacklog.Stock) { w.refused <- s.Claim },
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -95,6 +95,17 @@ type Event struct {
 	Run string `json:"run,omitempty"`
 }
 
+// What a reissue's Run begins with where it is not the name of a reconciliation
+// run.
+const (
+	// RunPerson: a person has taken a parked order up again, knowing its story.
+	RunPerson = "person:"
+	// RunHand: a person has put an order into its lane that was on its way.
+	RunHand = "hand:"
+	// RunSettle: a user asked to have the claim settled now.
+	RunSettle = "settle"
+)
+
 // Watermark says that everything before Through has been handed to the queue.
 type Watermark struct {
 	Queue   string   `json:"queue"`

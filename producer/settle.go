@@ -10,9 +10,6 @@ import (
 	"manna/queue"
 )
 
-// settleRun is the run that a settle request writes into its `reissued` records.
-const settleRun = "settle"
-
 // lock takes the lock of a claim: what is done at most once to a claim is looked
 // up and written under it.
 func (f *Front) lock(id gift.ClaimID) *sync.Mutex {
@@ -53,7 +50,7 @@ func (f *Front) Settle(ctx context.Context, id gift.ClaimID) (sent bool, err err
 		}
 		records = append(records, &fallbacklog.Record{Kind: fallbacklog.Reissued, Time: now, Event: &fallbacklog.Event{
 			Order: o.ID, Claim: id, Campaign: s.Claim.Campaign, Partner: o.Partner, Origin: s.Origin,
-			Attempts: s.Attempts, Queries: s.Queries, Began: s.Began, Due: now, Code: s.Code, Reason: s.Reason, Run: settleRun,
+			Attempts: s.Attempts, Queries: s.Queries, Began: s.Began, Due: now, Code: s.Code, Reason: s.Reason, Run: fallbacklog.RunSettle,
 		}})
 		messages = append(messages, &queue.Message{
 			Claim: s.Claim, Order: o, Origin: s.Origin, Attempts: s.Attempts, Queries: s.Queries,
@@ -74,39 +71,14 @@ func (f *Front) Settle(ctx context.Context, id gift.ClaimID) (sent bool, err err
 // lastSettled is when a settle request last sent the order.
 func lastSettled(s *fallbacklog.Story) (last time.Time) {
 	for _, rec := range s.Records {
-		if rec.Kind == fallbacklog.Reissued && rec.Event.Run == settleRun {
+		if rec.Kind == fallbacklog.Reissued && rec.Event.Run == fallbacklog.RunSettle {
 			last = rec.Time
 		}
 	}
 	return last
 }
 
-// Return gives the gift of a claim back to its stock: every order of it was
-// refused, and will not be tried again. However often it is called, one is given
-// back.
-func (f *Front) Return(ctx context.Context, id gift.ClaimID, reason string) error {
-	defer f.lock(id).Unlock()
-	rows, err := f.log.Lookup(id)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if row.Kind == fallbacklog.Returned {
-			return nil
-		}
-	}
-	answer, err := f.Read(id)
-	if err != nil {
-		return err
-	}
-	c := answer.Claim
-	rec := &fallbacklog.Record{Kind: fallbacklog.Returned, Time: f.now().UTC(), Stock: &fallbacklog.Stock{
-		Campaign: c.Campaign, Gift: c.Gift, Count: 1, Claim: id, Reason: reason,
-	}}
-	if err := f.log.Append(ctx, rec); err != nil {
-		return err
-	}
-	// Commit point: the gift is back. The next start counts the record.
-	f.stock.giveBack(c.Campaign, c.Gift, 1)
-	return nil
-}
+// Returned takes note that a gift went back to its stock. Its `returned` record is
+// in the log already, so the next start counts it; Returned is called once for
+// each such record.
+func (f *Front) Returned(s *fallbacklog.Stock) { f.stock.giveBack(s.Campaign, s.Gift, s.Count) }

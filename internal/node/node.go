@@ -167,9 +167,7 @@ func (n *Node) openLanes(c *config.Config) error {
 	}
 	n.consumer, err = consumer.New(consumer.Options{
 		Log: n.log, Queue: n.queue, Partners: list, Logger: n.logger, Metrics: n.registry,
-		AllRefused: func(ctx context.Context, claim *gift.Claim) error {
-			return n.front.Return(ctx, claim.ID, "every order was refused")
-		},
+		Returned: n.front.Returned,
 	})
 	return err
 }
