@@ -6,6 +6,7 @@ import (
 
 	"manna/consumer"
 	"manna/fallbacklog"
+	"manna/gift"
 	"manna/queue"
 )
 
@@ -49,6 +50,27 @@ func (w *world) granted(t *testing.T, n int) {
 	for range n {
 		if _, err := r.Next(ctx); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// settledAll waits until each of these orders is final.
+func (w *world) settledAll(orders []gift.OrderID) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	for _, id := range orders {
+		for at := w.log.End(); ; at = w.log.End() {
+			s, err := w.log.Order(id)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if s.State.Final() {
+				break
+			}
+			if err := w.log.Wait(ctx, at); err != nil {
+				w.t.Fatalf("order %v is still %v: %v", id, s.State, err)
+			}
 		}
 	}
 }

@@ -24,7 +24,7 @@ func CheckName(s string) error {
 		return fmt.Errorf("is empty")
 	}
 	if len(s) > MaxName {
-		return fmt.Errorf("%q… is longer than %d characters", s[:16], MaxName)
+		return fmt.Errorf("is longer than %d bytes", MaxName)
 	}
 	for i := range len(s) {
 		c := s[i]

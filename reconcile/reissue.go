@@ -58,8 +58,10 @@ func (r *reissue) add(ctx context.Context, f *finding, partner string) error {
 	}
 	if f.open {
 		// The reissue must not hide the attempt that has no outcome: it is in
-		// doubt from here on, and the lane asks before it calls again.
+		// doubt from here on, and the lane asks before it calls again. When exactly it
+		// began nobody can say: not after now.
 		doubt := event
+		doubt.Began = now
 		doubt.Due, doubt.Code, doubt.Reason = now, "interrupted", "the attempt has no outcome in the log"
 		r.recs = append(r.recs, &fallbacklog.Record{Kind: fallbacklog.Unknown, Time: now, Event: &doubt})
 	}

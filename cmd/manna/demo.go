@@ -42,7 +42,7 @@ code 1 where one was broken.`,
 			return nil
 		},
 	}
-	cmd.Flags().IntVar(&o.Claims, "claims", 20000, "`number` of requests, repeats included")
+	cmd.Flags().IntVar(&o.Claims, "claims", 40000, "`number` of requests, repeats included")
 	cmd.Flags().Uint64Var(&o.Seed, "seed", 0, "`seed` of users, gifts and the partners' faults (default: a random one, which is shown)")
 	cmd.Flags().BoolVar(&o.NoCrash, "no-crash", false, "leave the SIGKILL out")
 	cmd.Flags().StringVar(&o.Keep, "keep", "", "`directory` to keep configuration, data and the processes' logs in")

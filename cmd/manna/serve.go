@@ -59,6 +59,10 @@ func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
 	for _, w := range c.Warnings {
 		logger.Warn("configuration", "warning", w.Error())
 	}
+	running := make(chan *node.Node, 1)
+	stop := make(chan struct{})
+	defer close(stop)
+	go signals(ctx, e.config, logger, hangup, running, stop)
 	n, err := node.Open(ctx, node.Options{Config: c, Dev: dev, Version: version, Logger: logger})
 	if errors.Is(err, disk.ErrLocked) {
 		return fmt.Errorf("%w: one process owns a data directory; stop the other, or set another `data` in %s", err, e.config)
@@ -74,25 +78,28 @@ func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
 	if err != nil {
 		logger.Warn("cannot write to standard output", "err", err)
 	}
-	stop := make(chan struct{})
-	defer close(stop)
-	go signals(ctx, e, n, logger, hangup, stop)
+	running <- n
 	return n.Run(ctx)
 }
 
-// signals reloads on SIGHUP and ends the process on a second SIGTERM or SIGINT.
-func signals(ctx context.Context, e *env, n *node.Node, logger *slog.Logger, hangup <-chan os.Signal, stop <-chan struct{}) {
+// signals reloads on SIGHUP, once the node runs, and ends the process on a second
+// SIGTERM or SIGINT.
+func signals(ctx context.Context, file string, logger *slog.Logger, hangup <-chan os.Signal, running <-chan *node.Node, stop <-chan struct{}) {
+	var n *node.Node
+	var reload <-chan os.Signal // hangup, as soon as there is something to reload
 	again := make(chan os.Signal, 1)
 	asked := ctx.Done()
 	for {
 		select {
-		case <-hangup:
-			c, err := config.Load(e.config)
+		case n = <-running:
+			reload = hangup
+		case <-reload:
+			c, err := config.Load(file)
 			if err == nil {
 				err = n.Reload(c)
 			}
 			if err != nil {
-				logger.Error("configuration refused; the one in force goes on", "file", e.config, "err", err)
+				logger.Error("configuration refused; the one in force goes on", "file", file, "err", err)
 			}
 		case <-asked:
 			asked = nil

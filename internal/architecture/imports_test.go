@@ -14,13 +14,13 @@ import (
 var may = map[string][]string{
 	"gift":              {},
 	"internal/disk":     {},
-	"internal/config":   {"gift", "reconcile"},
+	"internal/config":   {"gift"},
 	"fallbacklog":       {"gift", "internal/disk"},
 	"breaker":           {"gift"},
-	"queue":             {"gift", "fallbacklog", "breaker", "internal/disk"},
+	"queue":             {"gift", "fallbacklog", "internal/disk"},
 	"ledger":            {"gift", "fallbacklog", "internal/disk"},
-	"producer":          {"gift", "fallbacklog", "breaker", "queue", "ledger", "internal/disk"},
-	"delivery":          {"gift", "breaker"},
+	"producer":          {"gift", "fallbacklog", "queue", "internal/disk"},
+	"delivery":          {"gift"},
 	"consumer":          {"gift", "fallbacklog", "breaker", "queue", "delivery", "internal/disk"},
 	"reconcile":         {"gift", "fallbacklog", "queue", "ledger", "internal/disk"},
 	"internal/promises": {"gift", "fallbacklog", "delivery"},
@@ -28,8 +28,8 @@ var may = map[string][]string{
 	"internal/node": {"gift", "fallbacklog", "breaker", "queue", "ledger", "producer", "delivery", "consumer", "reconcile", "console",
 		"internal/config", "internal/disk"},
 	"internal/demo": {"gift", "fallbacklog", "delivery", "consumer", "reconcile", "console", "internal/config", "internal/disk", "internal/node", "internal/promises"},
-	"cmd": {"gift", "fallbacklog", "breaker", "queue", "ledger", "producer", "delivery", "consumer", "reconcile", "console",
-		"internal/config", "internal/disk", "internal/node", "internal/demo", "internal/promises"},
+	"cmd": {"gift", "fallbacklog", "breaker", "delivery", "consumer", "reconcile", "console",
+		"internal/config", "internal/disk", "internal/node", "internal/demo"},
 }
 
 func TestImportsPointDown(t *testing.T) {

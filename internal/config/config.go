@@ -81,7 +81,7 @@ type Reconcile struct {
 type Log struct {
 	SegmentBytes int64         // a segment is sealed at this size, default 64MiB
 	SegmentAge   time.Duration // or at this age, default 10m
-	Linger       time.Duration // the least time between two fsyncs under load, default 500us
+	Linger       time.Duration // bounds how long an fsync gives way to more claims, default 500us
 }
 
 // Limits is `limits: {…}`, of the public API.

@@ -61,14 +61,15 @@ type run struct {
 	urls     map[string]string
 	admin    string
 	public   string
-	token    string
 	crowd    *crowd
 	view     *view
 	http     http.Client
 
+	kills int
+
 	mu     sync.Mutex
 	server *process
-	kills  int
+	token  string // of its admin port
 }
 
 const (
@@ -150,7 +151,7 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err := r.call(ctx, http.MethodPost, "/v1/admin/reconcile", console.ReconcileRequest{Who: "demo"}, &report); err != nil {
 		return nil, err
 	}
-	if err := r.server.stop(stopTime); err != nil {
+	if err := r.current().stop(stopTime); err != nil {
 		return nil, err
 	}
 	verdict, err := r.check(ctx)
@@ -218,8 +219,8 @@ func (r *run) startServer(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.server = child
-	r.mu.Unlock()
 	r.token, err = node.ReadSecret(filepath.Join(r.dir, "data", node.TokenFile))
 	return err
 }
@@ -227,7 +228,7 @@ func (r *run) startServer(ctx context.Context) error {
 // crash kills the server in the middle of its work and starts it again.
 func (r *run) crash(ctx context.Context) error {
 	r.view.note("SIGKILL to the server, in the middle of claims")
-	r.server.kill()
+	r.current().kill()
 	began := time.Now()
 	if err := r.startServer(ctx); err != nil {
 		return fmt.Errorf("after SIGKILL: %w", err)
@@ -235,6 +236,13 @@ func (r *run) crash(ctx context.Context) error {
 	r.kills++
 	r.view.note(fmt.Sprintf("the server is back %d ms later", time.Since(began).Milliseconds()))
 	return nil
+}
+
+// current is the server that runs now.
+func (r *run) current() *process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.server
 }
 
 // watch shows how the server stands.
@@ -318,7 +326,9 @@ func (r *run) call(ctx context.Context, method, path string, in, out any) error 
 	if err != nil {
 		return err
 	}
+	r.mu.Lock()
 	req.Header.Set("Authorization", "Bearer "+r.token)
+	r.mu.Unlock()
 	res, err := r.http.Do(req)
 	if err != nil {
 		return err

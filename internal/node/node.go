@@ -268,16 +268,18 @@ func (n *Node) Admin() string { return n.admin.Addr().String() }
 // notReady names what keeps the node from doing its job.
 func (n *Node) notReady(ctx context.Context) []string {
 	missing := []string{}
-	select {
-	case <-n.consumer.Opened():
-	default:
-		missing = append(missing, "lanes: not open yet")
-	}
 	if err := n.front.Ready(); err != nil {
 		missing = append(missing, "claims: "+err.Error())
 	}
 	if err := n.ledger.Ping(ctx); err != nil {
 		missing = append(missing, "ledger: "+err.Error())
+	} else if err := n.follower.Err(); err != nil {
+		missing = append(missing, "ledger: cannot follow the log: "+err.Error())
+	}
+	select {
+	case <-n.consumer.Opened():
+	default:
+		return append(missing, "lanes: not open yet")
 	}
 	for _, lane := range n.consumer.Lanes(ctx) {
 		if lane.Problem != "" {

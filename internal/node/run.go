@@ -40,6 +40,11 @@ func (n *Node) Run(ctx context.Context) error {
 			failed <- fmt.Errorf("lanes: %w", err)
 		}
 	})
+	watched, err := newAges(n.registry)
+	if err != nil {
+		return errors.Join(err, n.shut())
+	}
+	start("ages", func() error { return n.watchAges(work, watched) })
 	start("reconciler", func() error {
 		// Before the lanes are open nothing can be said of what is in flight.
 		select {
@@ -52,7 +57,6 @@ func (n *Node) Run(ctx context.Context) error {
 	start("public port", func() error { return public.Serve(n.public) })
 	n.logger.Info("manna serves", "node", n.log.Node(), "public", n.Public(), "admin", n.Admin(), "data", c.Data)
 
-	var err error
 	select {
 	case <-ctx.Done():
 		n.logger.Info("stopping: no new claims, calls under way end", "within", c.Shutdown)

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 
 	"manna/fallbacklog"
@@ -85,32 +86,48 @@ func (l *Lane) scheduled(p *parcel) (*queue.Message, error) {
 		return nil, err
 	}
 	if rec.Kind == fallbacklog.Reissued {
-		return q.reissued(e.Order)
+		m, err := q.reissued(e.Order)
+		if err != nil {
+			err = l.unexplained(e, err)
+		}
+		return m, err
 	}
 	m := &queue.Message{
 		Origin: e.Origin, Attempts: e.Attempts, Queries: e.Queries,
 		InDoubt: rec.Kind == fallbacklog.Unknown, Began: e.Began,
 	}
 	if err := q.fill(m, e.Order); err != nil {
-		return nil, err
+		return nil, l.unexplained(e, err)
 	}
 	return m, q.attempted(m, last)
 }
 
-// fill reads the claim of a message.
+// unexplained lets an order go whose claim the log does not have any more: damage
+// took it. One such order must not stop the others; it is told, and a claim that
+// is found again can be reissued. Any other error stands.
+func (l *Lane) unexplained(e *fallbacklog.Event, err error) error {
+	if !errors.Is(err, fallbacklog.ErrNotFound) {
+		return err
+	}
+	l.queue.opts.Logger.Error("an order waits whose claim is not in the log; it is left alone", "lane", l.partner, "order_id", e.Order, "claim_id", e.Claim, "err", err)
+	return nil
+}
+
+// fill reads the claim of a message. Repair lays records elsewhere, so where the
+// claim is not at its place it is looked up.
 func (q *Queue) fill(m *queue.Message, order gift.OrderID) error {
 	rec, err := q.log.Read(m.Origin)
+	if err == nil && rec.Claim != nil {
+		if o, ok := rec.Claim.Order(order); ok {
+			m.Claim, m.Order = rec.Claim, o
+			return nil
+		}
+	}
+	s, err := q.log.Order(order)
 	if err != nil {
 		return fmt.Errorf("claim of order %v: %w", order, err)
 	}
-	if rec.Claim == nil {
-		return fmt.Errorf("claim of order %v: position %v has a %v record", order, m.Origin, rec.Kind)
-	}
-	var ok bool
-	m.Claim = rec.Claim
-	if m.Order, ok = rec.Claim.Order(order); !ok {
-		return fmt.Errorf("claim %v at %v has no order %v", rec.Claim.ID, m.Origin, order)
-	}
+	m.Claim, m.Order, m.Origin = s.Claim, s.Order, s.Origin
 	return nil
 }
 

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"time"
 
 	"manna/fallbacklog"
 )
@@ -13,12 +14,16 @@ func eventKinds() []fallbacklog.Kind {
 		fallbacklog.Unknown, fallbacklog.Parked, fallbacklog.Reissued}
 }
 
+// followPause is how long the tail waits after the log could not be read.
+const followPause = time.Second
+
 // follow brings the lanes what is appended to the log. It ends when the queue is
-// closed or the log cannot be read on.
+// closed, when the log has ended, or where it is damaged: a lane that misses what
+// the log says must not look idle. A read that fails otherwise is tried again.
 func (q *Queue) follow(ctx context.Context) {
 	defer q.work.Done()
-	r := q.log.Reader(q.seen, append(eventKinds(), fallbacklog.Claimed)...)
-	defer r.Close()
+	r := q.tailReader()
+	defer func() { r.Close() }()
 	for ctx.Err() == nil {
 		rec, err := r.TryNext()
 		if err == nil {
@@ -29,13 +34,30 @@ func (q *Queue) follow(ctx context.Context) {
 			q.advance(r.Position())
 			err = q.log.Wait(ctx, r.Position())
 		}
-		if err != nil && ctx.Err() == nil {
-			// A lane that misses what the log says must not look idle.
+		var damage *fallbacklog.CorruptError
+		switch {
+		case err == nil, ctx.Err() != nil:
+		case errors.As(err, &damage), errors.Is(err, fallbacklog.ErrClosed), errors.Is(err, fallbacklog.ErrPoisoned):
 			q.opts.Logger.Error("the lanes cannot follow the log any more", "at", r.Position(), "err", err)
 			q.end(err)
 			return
+		default:
+			q.opts.Logger.Error("the lanes cannot follow the log; trying again", "at", r.Position(), "err", err)
+			select {
+			case <-time.After(followPause):
+			case <-ctx.Done():
+			}
+			// The reader may have moved past what it could not read.
+			r.Close()
+			r = q.tailReader()
 		}
 	}
+}
+
+func (q *Queue) tailReader() *fallbacklog.Reader {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.log.Reader(q.seen, append(eventKinds(), fallbacklog.Claimed)...)
 }
 
 // apply tells the lanes of a record; next is the position after it.
