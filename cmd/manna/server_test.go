@@ -52,8 +52,23 @@ type server struct {
 	cmd           *exec.Cmd
 	output        bytes.Buffer
 
+	campaigns []*gift.Campaign // where the stock is to be checked
+	soldOut   map[string]bool
+
 	mu       sync.Mutex
 	accepted map[gift.ClaimID]bool
+}
+
+// rewrite replaces text in the configuration.
+func (s *server) rewrite(old, new string) {
+	s.t.Helper()
+	b, err := os.ReadFile(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(s.config, bytes.ReplaceAll(b, []byte(old), []byte(new)), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // newServer writes a configuration: campaign "k" whose gift "g" has one item from
@@ -201,7 +216,7 @@ func (s *server) check() *promises.Verdict {
 	s.t.Helper()
 	e := promises.Evidence{
 		Logs:  []iter.Seq2[*fallbacklog.Record, error]{fallbacklog.Records(disk.OS{}, filepath.Join(s.dir, "data", "log"))},
-		Rates: s.rates, Accepted: s.accepted,
+		Rates: s.rates, Accepted: s.accepted, Campaigns: s.campaigns, SoldOut: s.soldOut,
 	}
 	for _, p := range s.partners {
 		e.Books = append(e.Books, p.Books())

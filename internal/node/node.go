@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,7 @@ type Node struct {
 	config *config.Config
 
 	log       *fallbacklog.Log
+	archiver  *fallbacklog.Archiver // nil where there is no archive
 	breakers  breaker.Set
 	queue     queue.Queue
 	ledger    *sqlite.Ledger
@@ -99,6 +101,15 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.opened(n.admin.Close)
 
+	if c.Archive != "" {
+		dir, err := archiveDir(c.Archive)
+		if err != nil {
+			return err
+		}
+		if n.archiver, err = fallbacklog.NewArchiver(fallbacklog.ArchiverOptions{Log: n.log, Dir: dir, Logger: n.logger, Metrics: n.registry}); err != nil {
+			return err
+		}
+	}
 	if n.ledger, err = sqlite.Open(ctx, sqlite.Options{Dir: filepath.Join(c.Data, "ledger"), Node: c.Node, Logger: n.logger}); err != nil {
 		return err
 	}
@@ -242,6 +253,15 @@ func listen(address, key string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: %w: set %s to a free address, or stop who has this one", key, err, key)
 	}
 	return l, nil
+}
+
+// archiveDir is the directory that an archive's url names.
+func archiveDir(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "file" {
+		return "", fmt.Errorf("archive.url: %q is no file:/// url", address)
+	}
+	return u.Path, nil
 }
 
 func (n *Node) opened(close func() error) { n.close = append(n.close, close) }

@@ -33,6 +33,9 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 	start("admin port", func() error { return admin.Serve(n.admin) })
+	if n.archiver != nil {
+		start("archive", func() error { return n.archiver.Run(work) })
+	}
 	start("ledger", func() error { return n.follower.Run(work) })
 	var delivering sync.WaitGroup
 	delivering.Go(func() {
