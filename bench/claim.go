@@ -25,7 +25,7 @@ import (
 // as many bytes at a time as one of its commits does, and does nothing else: the
 // limit that the disk sets for commits of that size, one after the other.
 func claim(ctx context.Context, o *options) (*result, error) {
-	w, err := newClaimWorld(filepath.Join(o.temp, "log"))
+	w, err := newClaimWorld(filepath.Join(o.temp, "log"), o.linger)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ type claimWorld struct {
 	users   atomic.Int64
 }
 
-func newClaimWorld(dir string) (*claimWorld, error) {
+func newClaimWorld(dir string, linger time.Duration) (*claimWorld, error) {
 	w := &claimWorld{metrics: prometheus.NewRegistry()}
 	now := time.Now()
 	snapshot, err := producer.NewSnapshot([]*gift.Campaign{{
@@ -58,7 +58,7 @@ func newClaimWorld(dir string) (*claimWorld, error) {
 	}
 	key := make([]byte, 32)
 	rand.Read(key)
-	if w.log, err = fallbacklog.Open(fallbacklog.Options{Dir: dir, Node: "bench", Metrics: w.metrics}); err != nil {
+	if w.log, err = fallbacklog.Open(fallbacklog.Options{Dir: dir, Node: "bench", Linger: linger, Metrics: w.metrics}); err != nil {
 		return nil, err
 	}
 	w.front, err = producer.NewFront(producer.Options{

@@ -155,7 +155,7 @@ func startManna(ctx context.Context, o *options, data string) (*subject, error) 
 	}
 	file := filepath.Join(o.temp, "manna.yaml")
 	opens := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
-	text := fmt.Sprintf(configuration, data, closed, opens.Format(time.RFC3339), opens.AddDate(0, 0, 1).Format(time.RFC3339))
+	text := fmt.Sprintf(configuration, data, closed, opens.Format(time.RFC3339), opens.AddDate(0, 0, 1).Format(time.RFC3339)) + o.with + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

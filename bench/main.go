@@ -36,6 +36,8 @@ type options struct {
 	json        bool
 	dir         string        // where the temporary directory is made
 	connections int           // claim-http
+	with        string        // claim-http: YAML that is added to the configuration
+	linger      time.Duration // claim
 	claimants   int           // claim
 	rounds      int           // for each subject
 	round       time.Duration // length of one
@@ -68,6 +70,8 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&o.json, "json", false, "print one JSON document instead of text")
 	flags.StringVar(&o.dir, "dir", "/var/tmp", "`directory` on the disk to measure on")
 	flags.IntVar(&o.connections, "connections", 128, "claim-http: connections of the load generator")
+	flags.StringVar(&o.with, "with", "", "claim-http: `YAML` added to the server's configuration, like 'log: {linger: 2ms}'")
+	flags.DurationVar(&o.linger, "linger", 500*time.Microsecond, "claim: the log's linger; that is also the server's default")
 	flags.IntVar(&o.claimants, "claimants", 2048, "claim: claims under way at a time")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each subject")
 	flags.DurationVar(&o.round, "round", 3*time.Second, "length of a round")
@@ -127,10 +131,12 @@ func measure(ctx context.Context, b bench, o *options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.temp)) }()
+	m := watchMachine()
 	r, err := b.run(ctx, o)
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.name, err)
 	}
+	m.report(r)
 	r.Bench, r.Subject = b.name, "manna"
 	return r.print(os.Stdout, o.json)
 }

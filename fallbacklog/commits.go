@@ -3,6 +3,7 @@ package fallbacklog
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"manna/internal/disk"
@@ -12,7 +13,7 @@ import (
 // index, so the active segment grows on.
 var errBehind = errors.New("segments are sealed faster than they can be indexed")
 
-// mostBytes bounds a segment that cannot be sealed by size.
+// mostBytes is the size past which a segment that cannot be sealed takes nothing.
 const mostBytes = MaxSegment + 32<<20
 
 // run is the log's one writing goroutine. It ends when the log is closed or
@@ -26,9 +27,7 @@ func (l *Log) run(w *writer) {
 		old := false
 		select {
 		case <-l.kick:
-			if l.opts.Linger > 0 {
-				time.Sleep(l.opts.Linger)
-			}
+			l.gather()
 		case <-age.C:
 			old = true
 			age.Reset(l.opts.SegmentAge)
@@ -58,6 +57,21 @@ func (l *Log) run(w *writer) {
 	}
 }
 
+// gather lets those who are about to append join the batch that waits: a sync
+// costs the same for many records as for one. It only gives way to goroutines that
+// can run, so an idle process waits for nobody, and at most Linger. A timer would
+// not do: it is a millisecond late where nothing else keeps the process awake.
+func (l *Log) gather() {
+	began := time.Now()
+	for joined := 0; time.Since(began) < l.opts.Linger; {
+		before := joined
+		if joined = l.joined(); joined == before {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // commit commits what waits and reports whether the log may go on. unsealed is why
 // the segment could not be sealed, if it was to be: a full disk or slow indexing
 // only mean that it grows on while there is room in it.
@@ -66,7 +80,7 @@ func (l *Log) commit(w *writer, unsealed error) bool {
 	if b == nil {
 		return true
 	}
-	if unsealed != nil && w.end >= mostBytes {
+	if unsealed != nil && w.end >= l.most {
 		b.finish(fmt.Errorf("%w: a segment of %d bytes takes no more: %w", disk.ErrFull, w.end, unsealed))
 		return true
 	}
@@ -81,6 +95,7 @@ func (l *Log) commit(w *writer, unsealed error) bool {
 		l.advance(At(w.seg.number, uint32(w.end)))
 	}
 	b.finish(err)
+	w.prepare()
 	if !l.reuse(b.over()) {
 		return true // the next batch waits already
 	}
@@ -96,7 +111,11 @@ func (l *Log) roll(w *writer) (*writer, error) {
 	if len(l.sealed) == cap(l.sealed) {
 		return w, errBehind
 	}
-	next, err := l.startSegment(w.seg.number+1, w.sum())
+	room, err := w.nextRoom()
+	if err != nil {
+		return w, err
+	}
+	next, err := l.startSegment(room, w.seg.number+1, w.sum(), w.live.count)
 	if err != nil {
 		return w, err
 	}
@@ -109,8 +128,7 @@ func (l *Log) roll(w *writer) (*writer, error) {
 	}
 	l.begin(next)
 	l.sealed <- sealing{w.seg, w.live}
-	// Everything in it is durable.
-	_ = w.close()
+	w.close()
 	return next, nil
 }
 

@@ -105,6 +105,12 @@
 //	72  8   time of the last record
 //	80  4×16 number of records of each kind
 //
+// # Archive
+//
+// An Archiver copies segments, each after its index, to <archive>/<node>/ under
+// the names that they have here; *.tmp is a copy under way. The archive of a node
+// is itself a log that Open, Verify and Records read.
+//
 // # Record format
 //
 // Payloads are protocol-buffer wire format with the field numbers in codec.go.

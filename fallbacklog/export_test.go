@@ -1,6 +1,11 @@
 package fallbacklog
 
-import "manna/internal/disk"
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"manna/internal/disk"
+)
 
 // What the tests of the formats need.
 const (
@@ -73,3 +78,25 @@ func Salvage(b []byte) ([]byte, int64, bool) {
 	content, lost := salvage(b, seg)
 	return seg.footer.append(content, h.seed), lost, true
 }
+
+// SealHeader writes the checksums of both blocks of a header.
+func SealHeader(b []byte) {
+	binary.LittleEndian.PutUint32(b[508:], crc32.Checksum(b[:508], castagnoli))
+	copy(b[headerBlock:], b[:headerBlock])
+}
+
+// Pending counts the records that wait for the next commit.
+func Pending(l *Log) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == nil {
+		return 0
+	}
+	return len(l.pending.recs)
+}
+
+// SetMost sets the size past which a segment that cannot be sealed takes nothing.
+func SetMost(l *Log, bytes int64) { l.most = bytes }
+
+// MaxFiles bounds how many segments are held open for reading.
+const MaxFiles = maxFiles

@@ -3,7 +3,6 @@ package fallbacklog
 import (
 	"errors"
 	"io/fs"
-	"slices"
 	"time"
 
 	"manna/internal/disk"
@@ -85,8 +84,7 @@ func (l *Log) rebuildIndex(seg *sealedSegment) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(rows, compareRows)
-	return l.makeIndex(seg, rows, names)
+	return l.makeIndex(seg, sortedRows(rows), names)
 }
 
 // eachRecord reads a sealed segment through and fails where it does not validate.

@@ -32,7 +32,7 @@ func TestASecondProcessIsRefusedByNameOfTheFirst(t *testing.T) {
 	child := func() string {
 		t.Helper()
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), lockedDir+"="+dir)
+		cmd.Env = append(os.Environ(), lockedDir+"="+dir, "GORACE=atexit_sleep_ms=0")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)

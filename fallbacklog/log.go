@@ -24,6 +24,7 @@ type Log struct {
 	disk    disk.Disk
 	lock    io.Closer
 	metrics *metrics
+	most    int64 // mostBytes
 
 	mu      sync.Mutex // guards the next fields
 	room    *sync.Cond // the pending batch was taken, or the log has ended
@@ -65,7 +66,7 @@ func Open(opts Options) (*Log, error) {
 		return nil, fmt.Errorf("data directory %s: %w", opts.Dir, err)
 	}
 	l := &Log{
-		opts: opts, disk: opts.Disk, lock: lock,
+		opts: opts, disk: opts.Disk, lock: lock, most: mostBytes,
 		kick: make(chan struct{}, 1), rolls: make(chan chan error), closing: make(chan struct{}),
 		failed: make(chan struct{}), sealed: make(chan sealing, 2), tail: make(chan struct{}),
 	}
@@ -112,7 +113,11 @@ func (l *Log) start() error {
 	if l.metrics, err = newMetrics(l); err != nil {
 		return err
 	}
-	w, err := l.startSegment(number, chain)
+	r, err := l.newRoom(number)
+	if err != nil {
+		return err
+	}
+	w, err := l.startSegment(r, number, chain, 0)
 	if err != nil {
 		return err
 	}
@@ -214,6 +219,16 @@ func (l *Log) reuse(over *batch) (idle bool) {
 	defer l.mu.Unlock()
 	l.spare = over
 	return l.pending == nil
+}
+
+// joined is the number of records that wait for the next commit.
+func (l *Log) joined() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == nil {
+		return 0
+	}
+	return len(l.pending.recs)
 }
 
 func (l *Log) waiting() bool {
@@ -342,10 +357,8 @@ func (l *Log) seal(ctx context.Context) error {
 // far, oldest first. Right after Open that is everything in the log.
 func (l *Log) Indexes() []*Index {
 	var indexes []*Index
-	for _, s := range l.segments.list() {
-		if s.index != nil {
-			indexes = append(indexes, s.index)
-		}
+	for _, s := range l.segments.sealed() {
+		indexes = append(indexes, s.index)
 	}
 	return indexes
 }

@@ -28,8 +28,10 @@ type Options struct {
 	// SegmentAge is the age from which on a segment with records is sealed;
 	// default 10 minutes.
 	SegmentAge time.Duration
-	// Linger is how long a commit waits for company once somebody waits. Zero
-	// means that a commit takes whoever came while the one before was under way.
+	// Linger bounds how long a commit lets others join: it gives way to those who
+	// are about to append as long as they keep coming. Where nobody is, it costs
+	// nothing. Zero means that a commit takes whoever came while the one before was
+	// under way.
 	Linger time.Duration
 	// VerifyBytes is how much of the newest sealed segments Open reads through
 	// before it returns; the rest is read in the background. Default 4 GiB.

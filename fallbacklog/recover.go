@@ -1,7 +1,6 @@
 package fallbacklog
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -85,28 +84,26 @@ func wantAll(d disk.Disk, dir string, numbers []uint32) error {
 			return missing(dir, want)
 		}
 	}
-	last := uint32(0)
-	if len(numbers) > 0 {
-		last = numbers[len(numbers)-1]
-	}
-	if n, err := missingAfter(d, dir, last); err != nil || n == 0 {
+	newest, err := newestIndex(d, dir)
+	switch {
+	case err != nil || newest == 0:
 		return err
-	} else {
-		return missing(dir, n)
+	case len(numbers) == 0:
+		return missing(dir, newest)
+	case newest > numbers[len(numbers)-1]:
+		return missing(dir, numbers[len(numbers)-1]+1)
 	}
+	return nil
 }
 
-// missingAfter gives the number of a segment that is missing behind the last one
-// there is, or 0.
-func missingAfter(d disk.Disk, dir string, last uint32) (uint32, error) {
+// newestIndex gives the number of the newest index, or 0. There has been a segment
+// of that number.
+func newestIndex(d disk.Disk, dir string) (uint32, error) {
 	indexes, err := numbered(d, dir, ".idx")
-	if err != nil || len(indexes) == 0 || indexes[len(indexes)-1] <= last {
+	if err != nil || len(indexes) == 0 {
 		return 0, err
 	}
-	if last == 0 {
-		return indexes[len(indexes)-1], nil
-	}
-	return last + 1, nil
+	return indexes[len(indexes)-1], nil
 }
 
 func missing(dir string, n uint32) *CorruptError {
@@ -143,7 +140,7 @@ func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSe
 	case indexed(d, dir, h.number):
 		return nil, &CorruptError{Path: path, Offset: w.bad, Why: w.why + ", and the segment has an index: it had been sealed"}
 	}
-	if torn := bytes.TrimRight(b[w.end:], "\x00"); len(torn) > 0 {
+	if torn := trimZeros(b[w.end:]); len(torn) > 0 {
 		// The seed is in the name: the number may be used again, and what was cut
 		// from one segment must not take the place of what was cut from another.
 		aside := filepath.Join(dir, fmt.Sprintf("%08d-%08x.torn", h.number, h.seed))

@@ -1,7 +1,6 @@
 package fallbacklog
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -75,20 +74,17 @@ func (r *repair) survey() error {
 	if err != nil {
 		return err
 	}
-	indexes, err := numbered(r.disk, r.dir, ".idx")
+	newest, err := newestIndex(r.disk, r.dir)
 	if err != nil {
 		return err
 	}
 	if len(infos) == 0 {
-		if len(indexes) > 0 {
+		if newest > 0 {
 			return fmt.Errorf("%s: all segments are missing and only indexes are left: restore the segments from the archive", r.dir)
 		}
 		return nil
 	}
-	first, last := infos[0].Number, infos[len(infos)-1].Number
-	if len(indexes) > 0 {
-		last = max(last, indexes[len(indexes)-1])
-	}
+	first, last := infos[0].Number, max(newest, infos[len(infos)-1].Number)
 	var node string
 	for n, next := first, 0; n <= last; n++ {
 		if next >= len(infos) || infos[next].Number != n {
@@ -193,8 +189,13 @@ func salvage(b []byte, seg *sealedSegment) (content []byte, lost int64) {
 			loose, sound = true, 0
 		}
 	}
-	at, end := headerSize, len(b)
-	for at < end {
+	end := len(trimZeros(b)) // without a footer there may be room that was never written
+	if foot := len(b) - footerFrame; foot >= headerSize {
+		if kind, _, why := frameAt(b[foot:], seg.seed); why == "" && kind == kindFooter {
+			end = foot
+		}
+	}
+	for at := headerSize; at < end; {
 		if n := at - len(content); n > 0 && n < frameHeader {
 			at++ // a gap could not hold even its own frame's header
 			continue
@@ -205,10 +206,6 @@ func salvage(b []byte, seg *sealedSegment) (content []byte, lost int64) {
 			continue
 		}
 		size := frameHeader + len(payload)
-		if kind == kindFooter && at+size == len(b) {
-			end = at
-			break
-		}
 		keep := false
 		switch kind {
 		case kindBatch:
@@ -229,10 +226,6 @@ func salvage(b []byte, seg *sealedSegment) (content []byte, lost int64) {
 			sound += size
 		}
 		at += size
-	}
-	if end == len(b) {
-		// No footer: what is left may be room that was never written.
-		end = len(bytes.TrimRight(b, "\x00"))
 	}
 	if n := end - len(content); n > 0 {
 		gap(len(content) + max(n, frameHeader))

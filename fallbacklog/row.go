@@ -1,8 +1,6 @@
 package fallbacklog
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/binary"
 	"fmt"
 
@@ -55,18 +53,12 @@ func (r *Row) decode(b []byte) {
 	r.OfClaim = b[47]&1 != 0
 }
 
-func compareRows(a, b Row) int {
-	if c := bytes.Compare(a.ID[:], b.ID[:]); c != 0 {
-		return c
-	}
-	return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Value, b.Value))
-}
-
 // Names resolves the numbers in rows of one index to the strings they stand for.
 // Number 0 is the empty string.
 type Names struct {
 	list   []string
 	number map[string]uint16
+	recent [8]uint16 // by a name's last byte: most records name what others did
 }
 
 // Bounds of Names, which also bound an index file's tail.
@@ -92,7 +84,15 @@ func (n *Names) Number(name string) (number uint16, ok bool) {
 }
 
 func (n *Names) add(name string) uint16 {
+	if name == "" {
+		return 0
+	}
+	recent := &n.recent[name[len(name)-1]%8]
+	if n.list[*recent] == name {
+		return *recent
+	}
 	if number, ok := n.number[name]; ok {
+		*recent = number
 		return number
 	}
 	// Names come from configurations, which hold a few hundred short ones; past

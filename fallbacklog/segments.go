@@ -2,6 +2,7 @@ package fallbacklog
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -78,10 +79,7 @@ func (s *segments) indexes(ctx context.Context, closing <-chan struct{}) ([]*Ind
 			s.mu.Unlock()
 			return indexes, nil
 		}
-		if s.indexed == nil {
-			s.indexed = make(chan struct{})
-		}
-		wait := s.indexed
+		wait := s.nextIndexed()
 		s.mu.Unlock()
 		select {
 		case <-wait:
@@ -91,6 +89,27 @@ func (s *segments) indexes(ctx context.Context, closing <-chan struct{}) ([]*Ind
 			return nil, ErrClosed
 		}
 	}
+}
+
+// nextIndexed is closed when the next segment gets its index. Callers hold s.mu.
+func (s *segments) nextIndexed() <-chan struct{} {
+	if s.indexed == nil {
+		s.indexed = make(chan struct{})
+	}
+	return s.indexed
+}
+
+// moreIndexed is closed when the next segment after the call gets its index.
+func (s *segments) moreIndexed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nextIndexed()
+}
+
+// sealed lists the segments that have their index, oldest first.
+func (s *segments) sealed() []*segment {
+	all := s.list()
+	return slices.DeleteFunc(slices.Clone(all), func(s *segment) bool { return s.index == nil })
 }
 
 func (s *segments) close() {

@@ -3,6 +3,7 @@ package fallbacklog_test
 import (
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"manna/internal/disk"
@@ -12,8 +13,8 @@ import (
 type tap struct {
 	disk.Disk
 	told func(op, path string)
-	// unsynced takes the fsync out: a file's Sync says that all is well and does
-	// nothing.
+	// unsynced takes the fsync of commits out: of a file only the first Sync, which
+	// is that of its header, does anything; the others say that all is well.
 	unsynced bool
 	ops      atomic.Int64
 }
@@ -40,7 +41,7 @@ func (t *tap) file(f disk.File, path string) disk.File {
 	if f == nil {
 		return nil
 	}
-	return &tapFile{f, t, path}
+	return &tapFile{File: f, tap: t, path: path}
 }
 
 func (t *tap) Rename(from, to string) error {
@@ -64,8 +65,9 @@ func (t *tap) SyncDir(dir string) error {
 
 type tapFile struct {
 	disk.File
-	tap  *tap
-	path string
+	tap   *tap
+	path  string
+	first sync.Once
 }
 
 func (f *tapFile) WriteAt(p []byte, off int64) (int, error) {
@@ -76,10 +78,12 @@ func (f *tapFile) WriteAt(p []byte, off int64) (int, error) {
 func (f *tapFile) Sync() error {
 	f.tap.tell("sync", f.path)
 	defer f.tap.tell("synced", f.path)
-	if f.tap.unsynced {
-		return nil
+	if !f.tap.unsynced {
+		return f.File.Sync()
 	}
-	return f.File.Sync()
+	var err error
+	f.first.Do(func() { err = f.File.Sync() })
+	return err
 }
 
 func (f *tapFile) Allocate(size int64) error {

@@ -64,6 +64,11 @@ type Verdict struct {
 // log that is being written shows as an active segment. report is called once
 // for each segment, oldest first. sound is false where anything is damaged.
 func Verify(d disk.Disk, dir string, report func(Verdict) error) (sound bool, err error) {
+	// Asked first: a live log may seal more segments any time.
+	newest, err := newestIndex(d, dir)
+	if err != nil {
+		return false, err
+	}
 	infos, err := Segments(d, dir)
 	if err != nil {
 		return false, err
@@ -92,16 +97,11 @@ func Verify(d disk.Disk, dir string, report func(Verdict) error) (sound bool, er
 			return false, err
 		}
 	}
-	last := uint32(0)
-	if before != nil {
-		last = before.Number
+	if last := len(infos) - 1; newest > 0 && (last < 0 || newest > infos[last].Number) {
+		err := missing(dir, newest)
+		return false, report(Verdict{SegmentInfo: SegmentInfo{Number: newest, Path: err.Path}, Damage: []string{err.Error()}})
 	}
-	if n, err := missingAfter(d, dir, last); err != nil || n == 0 {
-		return sound && err == nil, err
-	} else {
-		path := segmentPath(dir, n)
-		return false, report(Verdict{SegmentInfo: SegmentInfo{Number: n, Path: path}, Damage: []string{missing(dir, n).Error()}})
-	}
+	return sound, nil
 }
 
 // verifySegment reads a segment and its index through. damage is of the segment
@@ -162,7 +162,7 @@ func verifyIndex(d disk.Disk, dir string, seg *sealedSegment, rows []Row, names 
 	if !slices.Equal(x.names.list, names.list) || x.rows != int64(len(rows)) {
 		return &CorruptError{Path: x.path, Why: "the index does not agree with its segment"}
 	}
-	slices.SortFunc(rows, compareRows)
+	rows = sortedRows(rows)
 	for r, err := range x.All() {
 		if err != nil {
 			return err

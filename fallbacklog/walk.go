@@ -1,6 +1,7 @@
 package fallbacklog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -107,6 +108,8 @@ func batchAt(b []byte, at int64, seed uint32) (end, bad int64, why string) {
 // before it had been durable: a valid batch frame at the place it names, or a
 // footer.
 func confirmed(b []byte, from int64, seed uint32) bool {
+	// The last bytes of a frame may be zeros themselves.
+	b = b[:min(len(b), len(trimZeros(b))+footerFrame)]
 	for p := from + 1; p+frameHeader <= int64(len(b)); p++ {
 		switch b[p+8] {
 		case kindBatch:
@@ -122,6 +125,15 @@ func confirmed(b []byte, from int64, seed uint32) bool {
 		}
 	}
 	return false
+}
+
+// trimZeros cuts off the zeros at the end of b: room that was never written.
+func trimZeros(b []byte) []byte {
+	var zeros [4096]byte
+	for len(b) >= len(zeros) && bytes.Equal(b[len(b)-len(zeros):], zeros[:]) {
+		b = b[:len(b)-len(zeros)]
+	}
+	return bytes.TrimRight(b, "\x00")
 }
 
 // records decodes the records of a segment that has been read whole.
