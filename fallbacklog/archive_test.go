@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,6 +201,52 @@ func TestDamageIsNotArchived(t *testing.T) {
 			stop()
 		})
 	}
+}
+
+// rotting is a disk that writes another bit than it was given, once.
+type rotting struct {
+	disk.Disk
+	rotten atomic.Bool
+}
+
+func (d *rotting) Create(path string) (disk.File, error) {
+	f, err := d.Disk.Create(path)
+	return &rottingFile{f, d}, err
+}
+
+type rottingFile struct {
+	disk.File
+	disk *rotting
+}
+
+func (f *rottingFile) WriteAt(p []byte, off int64) (int, error) {
+	if !f.disk.rotten.Swap(true) {
+		p = slices.Clone(p)
+		p[len(p)/2] ^= 4
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// TestACopyIsReadBack lets the archive's disk write something else.
+func TestACopyIsReadBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := closed(t)
+		l, err := fallbacklog.Open(small(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		to := crashdisk.New(39)
+		_, stop := archiving(t, l, &rotting{Disk: to})
+		synctest.Wait()
+		if names, err := to.List("archive/a"); err != nil || len(names) > 0 {
+			t.Fatalf("the archive holds %v, %v after a copy that is not like its original", names, err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		wantArchived(t, d, to, 3)
+		stop()
+	})
 }
 
 // TestTheArchiveKeepsWhatItHas: it is better than a repaired segment, and another

@@ -22,13 +22,17 @@ type crash struct {
 
 // crashes are the four kinds of crash now.
 func crashes(d *crashdisk.Disk, h *history, name string) []crash {
+	// What had been acknowledged before the crash must be there; what was begun by
+	// the time of the crash may be.
 	told := h.clone()
-	return []crash{
+	taken := []crash{
 		{name + ", nothing unsynced kept", d.Crash(0), told},
 		{name + ", half of it kept", d.Crash(0.5), told},
 		{name + ", all of it kept", d.Crash(1), told},
 		{name + ", killed", d.Kill(), told},
 	}
+	told.learn(h.clone())
+	return taken
 }
 
 // reopen opens what a crash left, checks it, appends to it, and opens and checks

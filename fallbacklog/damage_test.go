@@ -106,7 +106,7 @@ func mended(d *crashdisk.Disk, h *history) error {
 		return fmt.Errorf("Verify found %q, %v", damage, err)
 	}
 	done, err := fallbacklog.Repair(d, "log")
-	if err != nil || len(done) == 0 {
+	if err != nil || len(done) != 1 {
 		return fmt.Errorf("Repair did %+v, %v", done, err)
 	}
 	d = d.Crash(0)

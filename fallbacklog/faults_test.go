@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -286,6 +287,48 @@ func TestAShortWrite(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestARefusedBatchIsUndoneBeforeItsAnswer: a batch that was written and then
+// refused could be read by the next process, had its caller been told too early.
+func TestARefusedBatchIsUndoneBeforeItsAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := crashdisk.New(35)
+		writes := make(chan chan struct{})
+		var held atomic.Bool
+		l, err := fallbacklog.Open(small(&tap{Disk: d, told: func(op, path string) {
+			if op == "write" && held.Load() {
+				done := make(chan struct{})
+				writes <- done
+				<-done
+			}
+		}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := newHistory()
+		held.Store(true)
+		d.FailAt(crashdisk.OpWrite, 1, disk.ErrFull, true)
+		answer := make(chan error, 1)
+		go func() { answer <- h.append(l, 2) }()
+		close(<-writes) // the batch
+		undo := <-writes
+		synctest.Wait()
+		if len(answer) > 0 {
+			t.Fatalf("the answer %v was given while the batch was still there", <-answer)
+		}
+		held.Store(false)
+		close(undo)
+		if err := <-answer; !errors.Is(err, disk.ErrFull) {
+			t.Fatal(err)
+		}
+		if err := (crash{name: "after it", disk: d.Kill(), told: h.clone()}).reopen(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestARecordTooLargeHarmsNoOther(t *testing.T) {

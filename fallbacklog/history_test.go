@@ -51,6 +51,16 @@ func (h *history) clone() *history {
 	return &history{size: h.size, appends: maps.Clone(h.appends), next: h.next}
 }
 
+// learn adds what had been begun by the time of later, as nobody was told of it.
+func (h *history) learn(later *history) {
+	for n, t := range later.appends {
+		if _, ok := h.appends[n]; !ok {
+			h.appends[n] = told{records: t.records}
+		}
+	}
+	h.next = later.next
+}
+
 var when = time.Date(2027, 2, 5, 12, 0, 0, 0, time.UTC)
 
 // record makes record i of append n: a claim, or an outcome, by turns.

@@ -69,11 +69,14 @@ func TestNextEndsWithItsContextAndWithTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := newHistory()
-		if err := h.append(l, 1); err != nil {
+		if err := h.append(l, 3); err != nil {
 			t.Fatal(err)
 		}
 		r := l.Reader(0)
 		defer r.Close()
+		if _, err := r.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		if rec, err := r.Next(ended); !errors.Is(err, context.Canceled) {
@@ -82,7 +85,7 @@ func TestNextEndsWithItsContextAndWithTheLog(t *testing.T) {
 		if err := h.append(l, 1); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 {
+		for range 3 {
 			if _, err := r.Next(t.Context()); err != nil {
 				t.Fatal(err)
 			}
