@@ -28,9 +28,8 @@ func (w *world) crashed(t *testing.T) *world {
 	return x
 }
 
-// The mark of an attempt is written before the wait for the rate, so the call may
-// begin much later. After a crash a query's "none" must not be believed while the
-// call may still be on its way.
+// The call begins some time after its mark. After a crash a query's "none" must
+// not be believed while the call may still be on its way.
 func TestMarkIsNoClockForTheCall(t *testing.T) {
 	w := newWorld(t)
 	p := w.partner("p", partnertest.Script{Late: 1, LateBy: 300 * ms, FaultCalls: 1}, seat{queries: true, rate: 4})

@@ -111,6 +111,9 @@ func (l *Log) Order(id gift.OrderID) (*Story, error) {
 func (l *Log) story(id gift.OrderID, rows []Row) (*Story, error) {
 	s := &Story{Order: gift.Order{ID: id}}
 	for _, row := range rows {
+		if row.OfClaim {
+			break // the id is a claim's
+		}
 		rec, err := l.Read(row.At)
 		if err != nil {
 			return nil, err

@@ -66,23 +66,23 @@ type Lane interface {
 // means to the reconciler: every message that the lane has not let go is covered
 // by one of them.
 type Status struct {
-	Backlog  int64 // first deliveries waiting; exact or, far behind, an estimate
-	Deferred int64 // messages waiting for their due time, or due and waiting
-	Held     int64 // received, neither acknowledged nor deferred
+	Backlog  int64 `json:"backlog"`  // first deliveries waiting; exact or, far behind, an estimate
+	Deferred int64 `json:"deferred"` // messages waiting for their due time, or due and waiting
+	Held     int64 `json:"held"`     // received, neither acknowledged nor deferred
 	// Oldest is the claim time of the oldest first delivery that has not been let
 	// go: an order claimed at or after it may still be in the lane. The zero time
 	// means that there is none, and then every order claimed at or after AsOf may
 	// be.
-	Oldest time.Time
+	Oldest time.Time `json:"oldest,omitzero"`
 	// OldestDue is the earliest due time of a deferred message that has not been
 	// let go: an order whose due time is at or after it may still be in the lane.
 	// The due time of a reissued order is that of its `reissued` record, or later.
 	// The zero time means that there is none.
-	OldestDue time.Time
+	OldestDue time.Time `json:"oldest_due,omitzero"`
 	// AsOf is when this was true. What was stamped before it and appended to the
 	// log after Status had been called is not covered: whoever compares the log
 	// with a Status takes the log's end first.
-	AsOf time.Time
+	AsOf time.Time `json:"as_of"`
 }
 
 // Feedable is an engine that has to be fed from the log.

@@ -44,7 +44,7 @@ func newPartner(e *env) *cobra.Command {
 
 func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "partner\trate\tbacklog\tdeferred\tin flight\tgranted\trefused\tparked\toldest\tbreaker\t")
+	fmt.Fprintln(w, "partner\trate\twaiting\tdeferred\tin flight\tgranted\trefused\tparked\toldest\tbreaker\t")
 	for _, l := range lanes {
 		breaker := l.Breaker.State.String()
 		if mode := l.Breaker.Mode.String(); mode != "automatic" {
@@ -54,7 +54,7 @@ func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 		if !l.Queue.Oldest.IsZero() {
 			oldest = time.Since(l.Queue.Oldest).Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "%s\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", l.Partner, l.Rate, l.Queue.Backlog, l.Queue.Deferred, l.InFlight,
+		fmt.Fprintf(w, "%s\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", l.Partner, l.Rate, l.Queue.Backlog+max(0, l.Queue.Held-int64(l.InFlight)), l.Queue.Deferred, l.InFlight,
 			l.Outcomes.Granted, l.Outcomes.Refused, l.Outcomes.Parked, oldest, breaker)
 		if l.Problem != "" {
 			fmt.Fprintf(w, "%s\t%s\t\n", l.Partner, l.Problem)

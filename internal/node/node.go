@@ -285,11 +285,20 @@ func (n *Node) Public() string { return n.public.Addr().String() }
 // Admin is the address of the admin port.
 func (n *Node) Admin() string { return n.admin.Addr().String() }
 
+// minFree is the room on the log's disk below which a node is not ready: about
+// what the log allocates at a time.
+const minFree = 8 << 20
+
 // notReady names what keeps the node from doing its job.
 func (n *Node) notReady(ctx context.Context) []string {
 	missing := []string{}
 	if err := n.front.Ready(); err != nil {
 		missing = append(missing, "claims: "+err.Error())
+	}
+	if free, err := n.log.Free(); err != nil {
+		missing = append(missing, "log: "+err.Error())
+	} else if free < minFree {
+		missing = append(missing, fmt.Sprintf("log: its disk is full: %d bytes are left", free))
 	}
 	if err := n.ledger.Ping(ctx); err != nil {
 		missing = append(missing, "ledger: "+err.Error())
