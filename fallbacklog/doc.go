@@ -48,10 +48,9 @@
 //	00000003.idx.damaged    an index that Repair has taken out of the way
 //	lock                    held by the one process that owns the directory
 //
-// Numbers are consecutive. Segments may be taken away from the front by whoever
-// has archived them; one that is missing between others, or at the end with its
-// index left, is damage. That the last, active segment has been taken away cannot
-// be told from the files.
+// Numbers are consecutive from 1 on. A segment that is missing, also at the end
+// with its index left, is damage. That the last, active segment has been taken
+// away cannot be told from the files.
 //
 // # Segment format
 //

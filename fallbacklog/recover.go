@@ -75,12 +75,11 @@ func recoverSegments(d disk.Disk, dir, node string, logger *slog.Logger) ([]seal
 	return segs, nil
 }
 
-// wantAll fails where a segment is missing between others, or at the end: an
-// index that is left behind tells of it. Segments may be taken away from the
-// front, once they are archived.
+// wantAll fails where a segment is missing, also at the end: an index that is left
+// behind tells of it.
 func wantAll(d disk.Disk, dir string, numbers []uint32) error {
 	for i, n := range numbers {
-		if want := numbers[0] + uint32(i); n != want {
+		if want := firstSegment + uint32(i); n != want {
 			return missing(dir, want)
 		}
 	}

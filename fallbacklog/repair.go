@@ -84,9 +84,9 @@ func (r *repair) survey() error {
 		}
 		return nil
 	}
-	first, last := infos[0].Number, max(newest, infos[len(infos)-1].Number)
+	last := max(newest, infos[len(infos)-1].Number)
 	var node string
-	for n, next := first, 0; n <= last; n++ {
+	for n, next := uint32(firstSegment), 0; n <= last; n++ {
 		if next >= len(infos) || infos[next].Number != n {
 			r.patients = append(r.patients, patient{SegmentInfo: SegmentInfo{Number: n, Path: segmentPath(r.dir, n)}, missing: true})
 			continue

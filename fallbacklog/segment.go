@@ -81,6 +81,10 @@ func decodeBlock(b []byte) (h header, why string) {
 	return h, ""
 }
 
+// firstSegment is the number of a log's first segment. Nothing takes segments away:
+// a claim that is forgotten could be made, and delivered, again.
+const firstSegment = 1
+
 func segmentPath(dir string, n uint32) string { return filepath.Join(dir, fmt.Sprintf("%08d.seg", n)) }
 func indexPath(dir string, n uint32) string   { return filepath.Join(dir, fmt.Sprintf("%08d.idx", n)) }
 

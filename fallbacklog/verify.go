@@ -80,6 +80,8 @@ func Verify(d disk.Disk, dir string, report func(Verdict) error) (sound bool, er
 		v := Verdict{SegmentInfo: *info}
 		damage, index := verifySegment(d, dir, info, i == len(infos)-1)
 		switch {
+		case before == nil && info.Number != firstSegment:
+			damage = append(damage, missing(dir, firstSegment))
 		case before == nil:
 		case info.Number != before.Number+1:
 			damage = append(damage, missing(dir, before.Number+1))

@@ -141,9 +141,14 @@ was lost is named; reconcile afterwards.`,
 					return err
 				}
 				for _, r := range done {
-					fmt.Fprintf(w, "segment %d: %d records kept, %d bytes lost; the damaged file is %s\n", r.Segment, r.Kept, r.Lost, r.Aside)
+					aside := "nothing was there"
+					if r.Aside != "" {
+						aside = "the damaged file is " + r.Aside
+					}
+					fmt.Fprintf(w, "segment %d: %d records kept, %d bytes lost; %s\n", r.Segment, r.Kept, r.Lost, aside)
 				}
-				return nil
+				_, err := fmt.Fprintln(w, "Outcomes that were lost make their orders look unsettled: before the next start, think of partners that\ncannot dedupe; their switches can be held open while the orders are compared with the partners' statements.")
+				return err
 			})
 		},
 	}
