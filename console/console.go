@@ -33,6 +33,8 @@ type Options struct {
 	Ledger   ledger.Ledger
 	// Reconcile makes one run.
 	Reconcile func(context.Context, reconcile.Request) (*reconcile.Report, error)
+	// Campaigns names those that are configured now.
+	Campaigns func() []string
 	// NotReady names what keeps the node from doing its job.
 	NotReady func(context.Context) []string
 	Metrics  prometheus.Gatherer

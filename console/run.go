@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"manna/gift"
@@ -32,6 +34,9 @@ func (c *Console) reconcile(w http.ResponseWriter, r *http.Request) error {
 	detail := ""
 	if err == nil {
 		detail = fmt.Sprintf("run %s: %d reissued", report.Run, report.Reissued)
+	}
+	if err == nil && q.Campaign != "" && report.Expected+report.Actual == 0 && !slices.Contains(c.opts.Campaigns(), q.Campaign) {
+		err = gift.Errorf(gift.CampaignUnknown, "there is no campaign %q, in the configuration or in the log; there are: %s", q.Campaign, strings.Join(c.opts.Campaigns(), ", "))
 	}
 	c.note(r.Context(), who(q.Who), "reconcile", q.Campaign, detail, err)
 	if err != nil {

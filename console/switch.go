@@ -24,8 +24,33 @@ func (c *Console) snapshots() []breaker.Snapshot {
 	return all
 }
 
+// Switch is a breaker, and for one that is held who holds it and why.
+type Switch struct {
+	breaker.Snapshot
+	Who string `json:"who,omitempty"`
+	Why string `json:"why,omitempty"`
+}
+
 func (c *Console) switches(w http.ResponseWriter, _ *http.Request) error {
-	answer(w, http.StatusOK, map[string]any{"switches": c.snapshots()})
+	all := []Switch{}
+	for _, s := range c.snapshots() {
+		view := Switch{Snapshot: s}
+		if s.Mode != breaker.Automatic {
+			row, ok, err := c.opts.Log.Last(fallbacklog.NamedID(fallbacklog.Switched, s.Name))
+			if err != nil {
+				return err
+			}
+			if ok {
+				rec, err := c.opts.Log.Read(row.At)
+				if err != nil {
+					return err
+				}
+				view.Who, view.Why = rec.Switch.Who, rec.Switch.Why
+			}
+		}
+		all = append(all, view)
+	}
+	answer(w, http.StatusOK, map[string]any{"switches": all})
 	return nil
 }
 

@@ -163,7 +163,7 @@ func TestHeldSwitchOutlivesARestart(t *testing.T) {
 	}
 	s.kill()
 	s.start()
-	if _, out, _ := s.cli("switch"); !strings.Contains(out, "held_open") {
+	if _, out, _ := s.cli("switch"); !strings.Contains(out, "held_open") || !strings.Contains(out, "night desk") || !strings.Contains(out, "they asked") {
 		t.Errorf("after SIGKILL the switch is not held any more:\n%s", out)
 	}
 	if err := s.claim("waits"); err != nil {

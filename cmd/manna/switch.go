@@ -80,16 +80,16 @@ func listSwitches(cmd *cobra.Command, e *env) error {
 		return err
 	}
 	var got struct {
-		Switches []breaker.Snapshot `json:"switches"`
+		Switches []console.Switch `json:"switches"`
 	}
 	if err := a.call(cmd.Context(), "GET", "/v1/admin/switches", nil, &got); err != nil {
 		return err
 	}
 	return e.print(got, func(out io.Writer) error {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "switch\tmode\tstate\tcalls\tfailures\tsince")
+		fmt.Fprintln(w, "switch\tmode\tstate\tcalls\tfailures\tsince\twho\twhy")
 		for _, s := range got.Switches {
-			fmt.Fprintf(w, "%s\t%v\t%v\t%d\t%d\t%s\n", s.Name, s.Mode, s.State, s.Calls, s.Failures, s.Since.Format("2006-01-02 15:04:05"))
+			fmt.Fprintf(w, "%s\t%v\t%v\t%d\t%d\t%s\t%s\t%s\n", s.Name, s.Mode, s.State, s.Calls, s.Failures, s.Since.Format("2006-01-02 15:04:05"), s.Who, s.Why)
 		}
 		return w.Flush()
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -89,6 +90,9 @@ func (n *Node) open(ctx context.Context) error {
 		Dir: filepath.Join(c.Data, "log"), Node: c.Node, SegmentBytes: c.Log.SegmentBytes, SegmentAge: c.Log.SegmentAge,
 		Linger: c.Log.Linger, Logger: n.logger, Metrics: n.registry,
 	}); err != nil {
+		if _, unusable := errors.AsType[*fs.PathError](err); unusable {
+			err = fmt.Errorf("%w: `data` in %s has to name a directory that this process can write to and that has room", err, c.File)
+		}
 		return err
 	}
 	n.opened(n.log.Close)
@@ -138,7 +142,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.console = console.New(console.Options{
 		Log: n.log, Front: n.front, Consumer: n.consumer, Queue: n.queue, Breakers: &n.breakers, Ledger: n.ledger,
-		Reconcile: n.reconcile.Run, NotReady: n.notReady, Metrics: n.registry, Token: token, Version: n.opts.Version, Logger: n.logger,
+		Reconcile: n.reconcile.Run, Campaigns: n.campaigns, NotReady: n.notReady, Metrics: n.registry, Token: token, Version: n.opts.Version, Logger: n.logger,
 	})
 	return nil
 }
@@ -316,6 +320,15 @@ func (n *Node) notReady(ctx context.Context) []string {
 		}
 	}
 	return missing
+}
+
+func (n *Node) campaigns() (names []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, k := range n.config.Campaigns {
+		names = append(names, k.Name)
+	}
+	return names
 }
 
 // userIndex finds a user's claims in the ledger.
