@@ -95,7 +95,6 @@ func (l *Log) commit(w *writer, unsealed error) bool {
 		l.advance(At(w.seg.number, uint32(w.end)))
 	}
 	b.finish(err)
-	w.prepare()
 	if !l.reuse(b.over()) {
 		return true // the next batch waits already
 	}
@@ -111,11 +110,7 @@ func (l *Log) roll(w *writer) (*writer, error) {
 	if len(l.sealed) == cap(l.sealed) {
 		return w, errBehind
 	}
-	room, err := w.nextRoom()
-	if err != nil {
-		return w, err
-	}
-	next, err := l.startSegment(room, w.seg.number+1, w.sum(), w.live.count)
+	next, err := l.startSegment(w.seg.number+1, w.sum(), w.live.count)
 	if err != nil {
 		return w, err
 	}
@@ -128,7 +123,7 @@ func (l *Log) roll(w *writer) (*writer, error) {
 	}
 	l.begin(next)
 	l.sealed <- sealing{w.seg, w.live}
-	w.close()
+	_ = w.close() // everything in it is durable
 	return next, nil
 }
 

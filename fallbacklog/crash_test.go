@@ -159,11 +159,11 @@ func TestACrashAtEveryOperation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 6 {
+		for i := range 4 {
 			if err := h.append(l, 1+i%3); err != nil {
 				t.Fatal(err)
 			}
-			if i == 2 {
+			if i == 1 {
 				if _, err := l.Seal(context.Background()); err != nil {
 					t.Fatal(err)
 				}
@@ -177,7 +177,7 @@ func TestACrashAtEveryOperation(t *testing.T) {
 		if err := c.reopen(); err != nil {
 			t.Fatal(err)
 		}
-		if i%29 == 0 {
+		if i%37 == 0 {
 			crashAgain(t, c)
 		}
 	}

@@ -164,11 +164,11 @@ func TestAFlippedBitInASealedSegment(t *testing.T) {
 // of a log that was killed while it was idle.
 func TestAFlippedBitInAKilledSegment(t *testing.T) {
 	t.Parallel()
-	dead, h := killed(t, 5)
+	dead, h := killed(t, 3)
 	b := content(t, dead, active)
 	frames := fallbacklog.Frames(b)
 	idle := frames[len(frames)-1]
-	everyByte(b[:idle.End+40], func(at int) {
+	everyByte(b[:idle.End+20], func(at int) {
 		d := dead.Kill()
 		if err := d.FlipBit(active, int64(at), at%8); err != nil {
 			t.Fatal(err)
@@ -200,7 +200,7 @@ func TestAFlippedBitInAnIndex(t *testing.T) {
 	sound, h := closed(t)
 	b := content(t, sound, indexFile(2))
 	for at := range b {
-		if at%5 != 0 && at > 400 && at < fallbacklog.PageSize {
+		if at%31 != 0 && at > 250 && at < fallbacklog.PageSize {
 			continue // the page's padding
 		}
 		d := sound.Kill()

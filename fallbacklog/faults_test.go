@@ -108,7 +108,7 @@ func TestAnErrorAtEveryOperation(t *testing.T) {
 				t.Parallel()
 				step := 1
 				if op == crashdisk.OpRead || op == crashdisk.OpOpen {
-					step = 5
+					step = 11
 				}
 				for n := 1; n <= ops[op]; n += step {
 					for _, injected := range []error{errIO, fmt.Errorf("injected: %w", disk.ErrFull)} {

@@ -113,11 +113,7 @@ func (l *Log) start() error {
 	if l.metrics, err = newMetrics(l); err != nil {
 		return err
 	}
-	r, err := l.newRoom(number)
-	if err != nil {
-		return err
-	}
-	w, err := l.startSegment(r, number, chain, 0)
+	w, err := l.startSegment(number, chain, 0)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package fallbacklog
 
 import (
 	"errors"
-	"io/fs"
 
 	"manna/internal/disk"
 )
@@ -10,9 +9,9 @@ import (
 // allocateStep is how much of a segment's file is reserved at a time.
 const allocateStep = 4 << 20
 
-// room is a segment's file and the part of it that is reserved. More is reserved
-// in the background, for that takes as long as many commits. It is used by one
-// goroutine.
+// room is a segment's file and the part of it that is reserved. The next part is
+// reserved while the one before is being written, for that takes as long as many
+// commits. It is used by one goroutine.
 type room struct {
 	file  disk.File
 	step  int64
@@ -21,22 +20,7 @@ type room struct {
 
 	ahead chan error // of the allocation under way; nil where there is none
 	asked int64      // its size
-	full  bool       // an allocation ahead met a full disk
-}
-
-// newRoom creates a segment's file under its passing name.
-func (l *Log) newRoom(n uint32) (*room, error) {
-	path := segmentPath(l.opts.Dir, n) + ".next"
-	// An attempt that failed may have left one behind.
-	if err := l.disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	f, err := l.disk.Create(path)
-	if err != nil {
-		return nil, err
-	}
-	step := min(allocateStep, l.opts.SegmentBytes)
-	return &room{file: f, step: step, limit: l.opts.SegmentBytes + step/4}, nil
+	full  bool       // the last allocation met a full disk
 }
 
 // want makes sure that size bytes are reserved. It fails with disk.ErrFull where
@@ -59,16 +43,8 @@ func (r *room) want(size int64) error {
 		}
 		r.size = size + r.step
 	}
-	return r.grow(size + r.step)
-}
-
-// grow reserves on in the background until size bytes are, one step at a time.
-func (r *room) grow(size int64) error {
-	if err := r.collect(false); err != nil {
-		return err
-	}
-	if r.ahead == nil && !r.full && r.size < min(size, r.limit) {
-		r.ahead, r.asked = make(chan error, 1), min(r.size+r.step, r.limit)
+	if r.ahead == nil && !r.full && r.size-size < r.step && r.size < r.limit {
+		r.ahead, r.asked = make(chan error, 1), r.size+r.step
 		go func(done chan error, size int64) { done <- r.file.Allocate(size) }(r.ahead, r.asked)
 	}
 	return nil

@@ -19,77 +19,35 @@ type writer struct {
 	live *live
 	hash hash.Hash
 	end  int64 // where the next batch goes
-	*room
-	next     *room // of the next segment, from the middle of this one on; may be nil
-	nextOver bool  // no next room is to be prepared any more
+	room
 }
 
-// startSegment begins segment n in r, under its passing name. rows is a guess at
-// how many rows its index will have.
-func (l *Log) startSegment(r *room, n uint32, chain [32]byte, rows int) (*writer, error) {
-	w := &writer{log: l, live: newLive(n, rows), hash: sha256.New(), end: headerSize, room: r}
+// startSegment creates segment n under its passing name. rows is a guess at how
+// many rows its index will have.
+func (l *Log) startSegment(n uint32, chain [32]byte, rows int) (*writer, error) {
+	path := segmentPath(l.opts.Dir, n) + ".next"
+	// An attempt that failed may have left one behind.
+	if err := l.disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := l.disk.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{log: l, live: newLive(n, rows), hash: sha256.New(), end: headerSize}
+	w.room = room{file: f, step: min(allocateStep, l.opts.SegmentBytes), limit: l.opts.SegmentBytes}
 	w.seg.header = header{number: n, seed: rand.Uint32(), created: l.opts.Now(), chain: chain, node: l.opts.Node}
 	b := w.seg.header.encode()
 	w.hash.Write(b)
-	err := w.reserve(0)
-	if err == nil {
-		if _, err = w.file.WriteAt(b, 0); err == nil {
-			err = w.file.Sync()
+	if err = w.reserve(0); err == nil {
+		if _, err = f.WriteAt(b, 0); err == nil {
+			err = f.Sync()
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, l.discard(r, n))
+		return nil, errors.Join(err, w.close(), l.disk.Remove(path))
 	}
 	return w, nil
-}
-
-// discard gives up a room that has not become a segment.
-func (l *Log) discard(r *room, n uint32) error {
-	err := r.close()
-	if gone := l.disk.Remove(segmentPath(l.opts.Dir, n) + ".next"); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-		err = errors.Join(err, gone)
-	}
-	return err
-}
-
-// prepare gets the next segment's room ready bit by bit while the second half of
-// this one is written: a roll that had to make it would keep everyone waiting.
-// Where it cannot be, the roll tries again and says why.
-func (w *writer) prepare() {
-	half := w.log.opts.SegmentBytes / 2
-	if w.end < half || w.nextOver {
-		return
-	}
-	if w.next == nil {
-		var err error
-		if w.next, err = w.log.newRoom(w.seg.number + 1); err != nil {
-			w.next, w.nextOver = nil, true
-			return
-		}
-	}
-	if w.next.grow(2*(w.end-half)) != nil || w.next.full {
-		w.unprepare()
-	}
-}
-
-// unprepare gives the next segment's room up, and with it the disk space it takes.
-func (w *writer) unprepare() {
-	if w.next != nil {
-		_ = w.log.discard(w.next, w.seg.number+1) // a file of that name is in nobody's way
-	}
-	w.next, w.nextOver = nil, true
-}
-
-// nextRoom gives the room for the next segment.
-func (w *writer) nextRoom() (*room, error) {
-	if w.next != nil && w.next.collect(true) != nil {
-		w.unprepare()
-	}
-	if r := w.next; r != nil {
-		w.next = nil
-		return r, nil
-	}
-	return w.log.newRoom(w.seg.number + 1)
 }
 
 // publish gives the segment its name. Nothing of it counts before.
@@ -102,15 +60,7 @@ func (w *writer) publish() error {
 
 // reserve makes sure that n bytes, an empty batch and the footer fit into
 // reserved room, so that a full disk is met before anything is written.
-func (w *writer) reserve(n int64) error {
-	size := w.end + n + batchFrame + footerFrame
-	err := w.want(size)
-	if errors.Is(err, disk.ErrFull) && w.next != nil {
-		w.unprepare()
-		err = w.want(size)
-	}
-	return err
-}
+func (w *writer) reserve(n int64) error { return w.want(w.end + n + batchFrame + footerFrame) }
 
 // commit writes a batch and syncs it. Where it fails with disk.ErrFull nothing
 // has happened; any other error leaves the segment in an unknown state.
@@ -177,12 +127,6 @@ func (w *writer) seal() error {
 		return notFull(err)
 	}
 	return notFull(w.file.Sync())
-}
-
-// close lets the files go, whatever is in them.
-func (w *writer) close() {
-	w.unprepare()
-	_ = w.room.close() // what had to be durable has been synced
 }
 
 // sum is the hash that the footer would carry now: the next segment's chain.
