@@ -40,6 +40,7 @@ func (l *lane) deliver(ctx context.Context, m *queue.Message) {
 type delivering struct {
 	*lane
 	m       *queue.Message
+	marked  bool // `attempted` is in the log and has no outcome yet
 	decided bool // a person wants the attempt, whatever is in doubt
 	free    bool // a user asked for this attempt: if it fails it spends none
 }
@@ -68,8 +69,8 @@ func (d *delivering) recall() (more bool, err error) {
 	}
 	d.m.Attempts, d.m.Queries, d.m.Began, d.m.InDoubt = story.Attempts, story.Queries, story.Began, story.Doubt
 	if story.Open && d.m.Began.Before(d.c.started) {
-		// The call began some time after its mark, at the latest when the process
-		// that made it ended, and so before this one's start.
+		// The mark came before the wait for the rate. The call itself may have begun
+		// up to the end of the process that made it, and so up to this one's start.
 		d.m.Began = d.c.started
 	}
 	// A person who takes a parked order up again has decided about its doubt, as
@@ -164,35 +165,57 @@ func (d *delivering) query(ctx context.Context) step {
 	return d.again(p, "unreadable", "the partner's standing was not understood", 0)
 }
 
-// admit passes breaker, rate and mark, and returns a call that begins now. The
-// mark comes last: a crash leaves only those attempts in doubt whose call was
-// about to begin.
+// admit passes breaker, mark and rate, and returns a call that may begin now.
 func (d *delivering) admit(ctx context.Context, attempt bool) (*breaker.Call, *Partner, error) {
 	for {
 		p := d.partner.Load()
 		if err := p.Breaker.Wait(ctx); err != nil {
-			return nil, nil, err
+			return nil, nil, d.unmark(err)
 		}
-		if err := d.pacer.Wait(ctx); err != nil {
-			return nil, nil, err
-		}
-		call, err := p.Breaker.Allow()
-		if errors.Is(err, breaker.ErrOpen) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if attempt && !p.Adapter.Traits().Idempotent {
+		if attempt && !d.marked && !p.Adapter.Traits().Idempotent {
+			select {
+			case d.marks <- struct{}{}:
+			case <-ctx.Done():
+				return nil, nil, ctx.Err()
+			}
+			defer func() { <-d.marks }()
 			// Commit point: from here on a crash leaves the attempt in doubt.
 			if err := d.append(ctx, d.event(fallbacklog.Attempted, fallbacklog.Event{Attempts: d.m.Attempts + 1, Began: d.now()})); err != nil {
-				call.Done(breaker.Abandoned)
 				return nil, nil, err
 			}
+			d.marked = true
 		}
-		d.counts.calls.Add(1)
-		return call, p, nil
+		if err := d.pacer.Wait(ctx); err != nil {
+			return nil, nil, d.unmark(err)
+		}
+		call, err := p.Breaker.Allow()
+		if err == nil {
+			d.counts.calls.Add(1)
+			return call, p, nil
+		}
+		if d.marked || !errors.Is(err, breaker.ErrOpen) {
+			return nil, nil, d.unmark(err)
+		}
 	}
+}
+
+// unmark takes a mark back whose call was never made, so that nobody has to
+// doubt it.
+func (d *delivering) unmark(why error) error {
+	if !d.marked {
+		return why
+	}
+	kind := fallbacklog.Deferred
+	if d.m.InDoubt && !d.decided {
+		kind = fallbacklog.Unknown
+	}
+	due := d.now()
+	e := fallbacklog.Event{Attempts: d.m.Attempts, Queries: d.m.Queries, Began: d.m.Began, Due: due, Code: "not_called", Reason: "the lane paused before the call"}
+	if d.append(context.Background(), d.event(kind, e)) == nil {
+		d.marked = false
+		d.deferUntil(due)
+	}
+	return why
 }
 
 func (d *delivering) now() time.Time { return d.c.opts.Now().UTC() }

@@ -12,12 +12,13 @@
 //
 // # The path of an order
 //
-//	receive ▶ final already? ▶ breaker ▶ rate ▶ mark ▶ call ▶ outcome ▶ let go
+//	receive ▶ final already? ▶ breaker ▶ mark ▶ rate ▶ call ▶ outcome ▶ let go
 //
 // First attempt, retry, reissue and "settle now" all take it. A refusal by the
 // breaker or the rate spends no attempt. A slot of max_in_flight is taken before
 // the order is received, so that a lane holds no more orders than it can call
-// for.
+// for; the rate comes last before the call, so that starts are as even as the
+// pacer makes them.
 //
 // # Commit points
 //

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"manna/breaker"
 	"manna/consumer"
 	"manna/delivery/partnertest"
 	"manna/fallbacklog"
@@ -28,8 +29,9 @@ func (w *world) crashed(t *testing.T) *world {
 	return x
 }
 
-// The call begins some time after its mark. After a crash a query's "none" must
-// not be believed while the call may still be on its way.
+// The mark of an attempt is written before the wait for the rate, so the call may
+// begin much later. After a crash a query's "none" must not be believed while the
+// call may still be on its way.
 func TestMarkIsNoClockForTheCall(t *testing.T) {
 	w := newWorld(t)
 	p := w.partner("p", partnertest.Script{Late: 1, LateBy: 300 * ms, FaultCalls: 1}, seat{queries: true, rate: 4})
@@ -38,9 +40,15 @@ func TestMarkIsNoClockForTheCall(t *testing.T) {
 	for p.Books().Arrivals < len(orders) {
 		time.Sleep(time.Millisecond)
 	}
+	// A process that is killed makes no more calls.
+	w.partners[0].Breaker.Hold(breaker.HeldOpen)
 	x := w.crashed(t)
 	fast := *w.partners[0]
 	fast.Rate = 2000
+	var err error
+	if fast.Breaker, err = breaker.New("partner/p", breaker.Settings{Window: time.Second, FailureRatio: 1, MinCalls: 1000, OpenFor: time.Second, Timeout: 250 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
 	x.partners = []*consumer.Partner{&fast}
 	x.run()
 	x.settled(len(orders))

@@ -11,6 +11,14 @@ import (
 	"manna/queue"
 )
 
+// The mark has to be in the log before the call, and a commit may take a while:
+// attempts of a twentieth of a second are marked ahead, so that the rate is kept
+// evenly at the partner's door.
+const (
+	marksShare = 20
+	minMarks   = 2
+)
+
 // lane serves one partner.
 type lane struct {
 	name    string
@@ -19,6 +27,9 @@ type lane struct {
 	partner atomic.Pointer[Partner]
 	pacer   *Pacer
 	slots   *slots
+	// marks bounds how many attempts are marked in the log and still wait for the
+	// rate: a crash leaves them in doubt although nothing was called.
+	marks   chan struct{}
 	counts  counters
 	calling atomic.Int64 // calls under way
 	cancel  context.CancelFunc
@@ -31,6 +42,7 @@ func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFu
 	l := &lane{
 		name: p.Name, c: c, source: source, cancel: cancel, ended: make(chan struct{}),
 		pacer: NewPacer(p.Rate), slots: newSlots(p.MaxInFlight),
+		marks:  make(chan struct{}, max(minMarks, int(p.Rate/marksShare))),
 		logger: c.opts.Logger.With("partner", p.Name),
 	}
 	l.partner.Store(p)
