@@ -7,30 +7,15 @@ import (
 
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/producer"
 )
 
 // Story is an order as a support agent reads it.
 type Story struct {
-	OrderID   gift.OrderID `json:"order_id"`
-	ClaimID   gift.ClaimID `json:"claim_id"`
-	Campaign  string       `json:"campaign"`
-	Scene     string       `json:"scene"`
-	User      string       `json:"user"`
-	Gift      string       `json:"gift"`
-	Item      string       `json:"item"`
-	Partner   string       `json:"partner"`
-	State     gift.State   `json:"state"`
-	Attempts  int          `json:"attempts"`
-	Reference string       `json:"reference,omitempty"`
-	Voucher   string       `json:"voucher,omitempty"`
-	Code      string       `json:"code,omitempty"`
-	Reason    string       `json:"reason,omitempty"`
-	NextAt    time.Time    `json:"next_attempt_at,omitzero"`
-	ClaimedAt time.Time    `json:"claimed_at"`
-	DeliverBy time.Time    `json:"deliver_by"`
-	UpdatedAt time.Time    `json:"updated_at"`
-	Lines     []Line       `json:"lines"`
-	Next      string       `json:"next"` // what happens next, and when
+	producer.OrderRead
+	DeliverBy time.Time `json:"deliver_by"`
+	Lines     []Line    `json:"lines"`
+	Next      string    `json:"next"` // what happens next, and when
 }
 
 // Line is one thing that happened.
@@ -43,12 +28,7 @@ type Line struct {
 
 // Tell makes the story of an order readable. now is the reader's clock.
 func Tell(s *fallbacklog.Story, now time.Time) Story {
-	t := Story{
-		OrderID: s.Order.ID, ClaimID: s.Claim.ID, Campaign: s.Claim.Campaign, Scene: s.Claim.Scene, User: s.Claim.User,
-		Gift: s.Claim.Gift, Item: s.Order.Item, Partner: s.Order.Partner, State: s.State, Attempts: s.Attempts,
-		Reference: s.Reference, Voucher: s.Voucher, Code: s.Code, Reason: s.Reason, NextAt: s.Due,
-		ClaimedAt: s.Claim.ClaimedAt, DeliverBy: s.Claim.DeliverBy, UpdatedAt: s.Updated,
-	}
+	t := Story{OrderRead: producer.ReadOrder(s), DeliverBy: s.Claim.DeliverBy}
 	for _, rec := range s.Records {
 		t.Lines = append(t.Lines, tellRecord(rec, s.Order))
 	}

@@ -229,7 +229,7 @@ func (f *Front) getOrder(w http.ResponseWriter, r *http.Request) error {
 	if !who.may(story.Claim.User) {
 		return gift.Errorf(gift.NotFound, "there is no order %v", id)
 	}
-	return writeJSON(w, readOrder(story))
+	return writeJSON(w, ReadOrder(story))
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

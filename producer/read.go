@@ -45,8 +45,8 @@ func (f *Front) Read(id gift.ClaimID) (Answer, error) {
 	return f.readAt(id, rows[i].At)
 }
 
-// orderRead is how an order reads over HTTP.
-type orderRead struct {
+// OrderRead is how an order reads over HTTP, for users and for operators alike.
+type OrderRead struct {
 	OrderID   gift.OrderID `json:"order_id"`
 	ClaimID   gift.ClaimID `json:"claim_id"`
 	Campaign  string       `json:"campaign"`
@@ -67,8 +67,9 @@ type orderRead struct {
 	UpdatedAt     time.Time `json:"updated_at"`
 }
 
-func readOrder(s *fallbacklog.Story) orderRead {
-	o := orderRead{
+// ReadOrder tells where an order stands.
+func ReadOrder(s *fallbacklog.Story) OrderRead {
+	o := OrderRead{
 		OrderID: s.Order.ID, ClaimID: s.Claim.ID, Campaign: s.Claim.Campaign, Scene: s.Claim.Scene, User: s.Claim.User,
 		Gift: s.Claim.Gift, Item: s.Order.Item, Partner: s.Order.Partner, State: s.State, Attempts: s.Attempts,
 		Reference: s.Reference, Voucher: s.Voucher, Code: s.Code, Reason: s.Reason,
