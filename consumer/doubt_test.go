@@ -150,7 +150,7 @@ func TestLostClaimDoesNotStopTheLane(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fallbacklog.Repair(disk.OS{}, filepath.Join(w.dir, "log")); err != nil {
+	if _, err := fallbacklog.Repair(disk.OS{}, filepath.Join(w.dir, "log"), fallbacklog.Reached{}); err != nil {
 		t.Fatal(err)
 	}
 	w.open()

@@ -54,7 +54,7 @@ func wantArchived(t *testing.T, from, to *crashdisk.Disk, n int) {
 			t.Fatalf("%s is not in the archive as it is in the log", name)
 		}
 	}
-	if sound, err := fallbacklog.Verify(to, "archive/a", func(v fallbacklog.Verdict) error {
+	if sound, err := fallbacklog.Verify(to, "archive/a", fallbacklog.Reached{}, func(v fallbacklog.Verdict) error {
 		if len(v.Damage) > 0 {
 			return fmt.Errorf("damage: %q", v.Damage)
 		}
@@ -262,7 +262,7 @@ func TestTheArchiveKeepsWhatItHas(t *testing.T) {
 		if err := d.FlipBit(segmentFile(2), fallbacklog.HeaderSize+fallbacklog.BatchFrame+12, 2); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fallbacklog.Repair(d, "log"); err != nil {
+		if _, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{}); err != nil {
 			t.Fatal(err)
 		}
 		l, err := fallbacklog.Open(small(d))
@@ -285,7 +285,7 @@ func TestTheArchiveKeepsWhatItHas(t *testing.T) {
 		a, stop = archiving(t, l, to)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if a.Behind() != 2 || string(content(t, to, "archive/a/00000002.seg")) != string(strange) {
+		if a.Behind() != 3 || string(content(t, to, "archive/a/00000002.seg")) != string(strange) {
 			t.Fatalf("%d behind, or another's segment was replaced", a.Behind())
 		}
 		stop()

@@ -76,7 +76,7 @@ func TestSwappedSegmentsAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Who is who is not for Repair to guess: it says what to do.
-	if done, err := fallbacklog.Repair(d, "log"); err == nil || !strings.Contains(err.Error(), "the file holds segment 3") || len(done) > 0 {
+	if done, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{}); err == nil || !strings.Contains(err.Error(), "the file holds segment 3") || len(done) > 0 {
 		t.Fatalf("Repair did %+v, %v", done, err)
 	}
 	swap(t, d, segmentFile(2), segmentFile(3))
@@ -114,7 +114,7 @@ func TestASegmentOfAnotherNodeIsRefused(t *testing.T) {
 	if damage, err := verified(d); err != nil || len(damage) == 0 {
 		t.Fatalf("Verify found %q, %v", damage, err)
 	}
-	if done, err := fallbacklog.Repair(d, "log"); err == nil || !strings.Contains(err.Error(), `node "b"`) || len(done) > 0 {
+	if done, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{}); err == nil || !strings.Contains(err.Error(), `node "b"`) || len(done) > 0 {
 		t.Fatalf("Repair did %+v, %v", done, err)
 	}
 	remove(t, d, segmentFile(2))
@@ -170,7 +170,7 @@ func TestASegmentWithoutAnyHeaderIsGivenUpByName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fallbacklog.Repair(d, "log"); !isCorrupt(err, segmentFile(2)) || !strings.Contains(err.Error(), "archive") {
+	if _, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{}); !isCorrupt(err, segmentFile(2)) || !strings.Contains(err.Error(), "archive") {
 		t.Fatalf("Repair said %v", err)
 	}
 	if after, err := d.List("log"); err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
@@ -191,7 +191,7 @@ func TestASegmentOfALaterReleaseIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := fallbacklog.Open(small(d))
-	_, err2 := fallbacklog.Repair(d, "log")
+	_, err2 := fallbacklog.Repair(d, "log", fallbacklog.Reached{})
 	for _, err := range []error{err, err2} {
 		if err == nil || !strings.Contains(err.Error(), "use the release that wrote it") {
 			t.Fatalf("got %v", err)
@@ -246,7 +246,7 @@ func TestAPositionInsideAGapReadsOn(t *testing.T) {
 	if err := d.WriteFile(segmentFile(2), b); err != nil {
 		t.Fatal(err)
 	}
-	done, err := fallbacklog.Repair(d, "log")
+	done, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{})
 	if err != nil || len(done) != 1 || done[0].Kept != int64(len(records)-3) || done[0].Lost == 0 {
 		t.Fatalf("Repair did %+v, %v", done, err)
 	}
@@ -289,11 +289,11 @@ func TestACrashAtEveryOperationOfARepair(t *testing.T) {
 	var tapped disk.Disk = &tap{Disk: d, told: func(op, path string) {
 		found = append(found, crashes(d, h, op+" "+path)...)
 	}}
-	if done, err := fallbacklog.Repair(tapped, "log"); err != nil || len(done) != 3 {
+	if done, err := fallbacklog.Repair(tapped, "log", fallbacklog.Reached{}); err != nil || len(done) != 3 {
 		t.Fatalf("Repair did %+v, %v", done, err)
 	}
 	for _, c := range found {
-		if _, err := fallbacklog.Repair(c.disk, "log"); err != nil {
+		if _, err := fallbacklog.Repair(c.disk, "log", fallbacklog.Reached{}); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		if err := c.reopen(); err != nil {

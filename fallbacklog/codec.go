@@ -19,6 +19,7 @@ const (
 	fSent   = 4
 	fStock  = 5
 	fSwitch = 6
+	fLoss   = 7
 )
 
 // MaxRecord bounds a record's payload in bytes.
@@ -50,6 +51,8 @@ func appendRecord(b []byte, rec *Record) ([]byte, error) {
 			s := rec.Switch
 			return putString(putString(putString(putString(b, 1, s.Name), 2, s.Mode), 3, s.Who), 4, s.Why)
 		}), nil
+	case rec.Kind == Lost && rec.Loss != nil:
+		return putMessage(b, fLoss, func(b []byte) []byte { return appendLoss(b, rec.Loss) }), nil
 	}
 	return nil, fmt.Errorf("a %v record without its body", rec.Kind)
 }
@@ -157,6 +160,9 @@ func decodeRecord(kind Kind, b []byte) (*Record, error) {
 				}
 				return nil
 			})
+		case fLoss:
+			rec.Loss = new(Loss)
+			return decodeLoss(rec.Loss, f.bytes)
 		}
 		return nil
 	})
@@ -173,6 +179,8 @@ func decodeRecord(kind Kind, b []byte) (*Record, error) {
 		whole = rec.Stock != nil
 	case Switched:
 		whole = rec.Switch != nil
+	case Lost:
+		whole = rec.Loss != nil
 	default:
 		whole = rec.Event != nil
 	}

@@ -41,7 +41,7 @@ func drawRecord(t *rapid.T) *fallbacklog.Record {
 		}
 		return s
 	}
-	rec := &fallbacklog.Record{Kind: fallbacklog.Kind(rapid.IntRange(int(fallbacklog.Claimed), int(fallbacklog.Switched)).Draw(t, "kind")), Time: drawTime(t, "time")}
+	rec := &fallbacklog.Record{Kind: fallbacklog.Kind(rapid.IntRange(int(fallbacklog.Claimed), int(fallbacklog.Lost)).Draw(t, "kind")), Time: drawTime(t, "time")}
 	switch rec.Kind {
 	case fallbacklog.Claimed:
 		c := &gift.Claim{
@@ -61,6 +61,8 @@ func drawRecord(t *rapid.T) *fallbacklog.Record {
 		rec.Stock = &fallbacklog.Stock{Campaign: str("campaign"), Gift: str("gift"), Count: rapid.Int64().Draw(t, "count"), Claim: drawID(t, "claim"), Reason: str("reason")}
 	case fallbacklog.Switched:
 		rec.Switch = &fallbacklog.Switch{Name: str("name"), Mode: str("mode"), Who: str("who"), Why: str("why")}
+	case fallbacklog.Lost:
+		rec.Loss = &fallbacklog.Loss{Segment: rapid.Uint32().Draw(t, "segment"), Bytes: rapid.Int64().Draw(t, "bytes"), From: drawTime(t, "from"), Until: drawTime(t, "until"), Doubts: rapid.Int64().Draw(t, "doubts"), Repair: str("repair")}
 	default:
 		rec.Event = &fallbacklog.Event{
 			Order: drawID(t, "order"), Claim: drawID(t, "claim"), Campaign: str("campaign"), Partner: str("partner"), Origin: fallbacklog.Position(rapid.Uint64().Draw(t, "origin")),
@@ -113,7 +115,7 @@ func goldenRecords() map[fallbacklog.Kind]*fallbacklog.Record {
 		return id
 	}
 	records := map[fallbacklog.Kind]*fallbacklog.Record{}
-	for k := fallbacklog.Claimed; k <= fallbacklog.Switched; k++ {
+	for k := fallbacklog.Claimed; k <= fallbacklog.Lost; k++ {
 		rec := &fallbacklog.Record{Kind: k, Time: at}
 		switch k {
 		case fallbacklog.Claimed:
@@ -128,6 +130,8 @@ func goldenRecords() map[fallbacklog.Kind]*fallbacklog.Record {
 			rec.Stock = &fallbacklog.Stock{Campaign: "campaign", Gift: "gift", Count: 7, Claim: fill(8), Reason: "reason"}
 		case fallbacklog.Switched:
 			rec.Switch = &fallbacklog.Switch{Name: "partner/midas", Mode: "held_open", Who: "who", Why: "why"}
+		case fallbacklog.Lost:
+			rec.Loss = &fallbacklog.Loss{Segment: 16, Bytes: 17, From: at.Add(4), Until: at.Add(5), Doubts: 18, Repair: "repair"}
 		default:
 			rec.Event = &fallbacklog.Event{
 				Order: fill(9), Claim: fill(10), Campaign: "campaign", Partner: "partner", Origin: fallbacklog.At(11, 12), Attempts: 13, Queries: 14,
@@ -171,7 +175,7 @@ func TestTheFormatOfRecordsStays(t *testing.T) {
 }
 
 func TestKindsAndPositionsReadWhatTheyWrite(t *testing.T) {
-	for k := fallbacklog.Claimed; k <= fallbacklog.Switched; k++ {
+	for k := fallbacklog.Claimed; k <= fallbacklog.Lost; k++ {
 		if got, err := fallbacklog.ParseKind(k.String()); err != nil || got != k {
 			t.Errorf("kind %v reads as %v, %v", k, got, err)
 		}

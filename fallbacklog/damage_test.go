@@ -89,7 +89,7 @@ func refusedAt(d disk.Disk, path string, from, to int) error {
 
 // verified reads the whole log and gives the damage that was found.
 func verified(d disk.Disk) (damage []string, err error) {
-	sound, err := fallbacklog.Verify(d, "log", func(v fallbacklog.Verdict) error {
+	sound, err := fallbacklog.Verify(d, "log", fallbacklog.Reached{}, func(v fallbacklog.Verdict) error {
 		damage = append(damage, v.Damage...)
 		return nil
 	})
@@ -105,7 +105,7 @@ func mended(d *crashdisk.Disk, h *history) error {
 	if damage, err := verified(d); err != nil || len(damage) == 0 {
 		return fmt.Errorf("Verify found %q, %v", damage, err)
 	}
-	done, err := fallbacklog.Repair(d, "log")
+	done, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{})
 	if err != nil || len(done) != 1 {
 		return fmt.Errorf("Repair did %+v, %v", done, err)
 	}
@@ -113,7 +113,7 @@ func mended(d *crashdisk.Disk, h *history) error {
 	if damage, err := verified(d); err != nil || len(damage) > 0 {
 		return fmt.Errorf("after the repair Verify found %q, %v", damage, err)
 	}
-	if again, err := fallbacklog.Repair(d, "log"); err != nil || len(again) > 0 {
+	if again, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{}); err != nil || len(again) > 0 {
 		return fmt.Errorf("a second repair did %+v, %v", again, err)
 	}
 	l, err := fallbacklog.Open(small(d))

@@ -25,6 +25,7 @@ type SegmentInfo struct {
 	Damage  string           `json:"damage,omitempty"`
 
 	damage error // that Damage tells
+	end    int64 // after the last whole batch, once the segment has been verified
 }
 
 // Segments lists the segments of the log in dir by headers and footers alone. It
@@ -56,7 +57,7 @@ func Segments(d disk.Disk, dir string) ([]SegmentInfo, error) {
 				info.First, info.Last = time.Unix(0, seg.first).UTC(), time.Unix(0, seg.last).UTC()
 			}
 			info.Counts = make(map[string]int64)
-			for k := Claimed; k <= Switched; k++ {
+			for k := Claimed; k <= Lost; k++ {
 				if c := seg.counts[k]; c > 0 {
 					info.Counts[k.String()] = int64(c)
 				}

@@ -37,6 +37,17 @@
 //   - a recovered or repaired segment: the rename of <number>.seg.recover over
 //     the one that was there
 //
+// # What a repair has lost
+//
+// Repair salvages what validates; the rest is gone, and its footer says how much.
+// The next Open takes that in: each order that is not final in what is left, and of
+// which nothing was written after the loss, gets an `unknown` record, for its
+// outcome may have been there; a parked one is parked again. Then a `lost` record
+// says what happened, once for each repair. From there on the lanes treat these
+// orders like any other whose outcome is unknown, and reports of that time name the
+// loss. A claim of which no record is left cannot be told from one that was never
+// made.
+//
 // # Files
 //
 //	00000001.seg            a segment
@@ -50,7 +61,8 @@
 //
 // Numbers are consecutive from 1 on. A segment that is missing, also at the end
 // with its index left, is damage. That the last, active segment has been taken
-// away cannot be told from the files.
+// away cannot be told from the files: who has read the log remembers how far, and
+// tells Open as Options.Reached.
 //
 // # Segment format
 //
@@ -103,6 +115,8 @@
 //	64  8   time of the first record, Unix nanoseconds
 //	72  8   time of the last record
 //	80  4×16 number of records of each kind
+//	144 8   bytes of records that Repair could not bring back; -1 where the whole
+//	        segment was missing
 //
 // # Archive
 //

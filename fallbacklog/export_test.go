@@ -75,7 +75,7 @@ func Salvage(b []byte) ([]byte, int64, bool) {
 		return nil, 0, false
 	}
 	seg := &sealedSegment{header: h}
-	content, lost := salvage(b, seg)
+	content, lost := salvage(b, seg, 0)
 	return seg.footer.append(content, h.seed), lost, true
 }
 

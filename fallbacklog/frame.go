@@ -13,7 +13,7 @@ const (
 
 	batchPayload  = 12
 	batchFrame    = frameHeader + batchPayload
-	footerPayload = 32 + 32 + 8 + 8 + 4*kinds
+	footerPayload = 32 + 32 + 8 + 8 + 4*kinds + 8
 	footerFrame   = frameHeader + footerPayload
 )
 
@@ -79,6 +79,9 @@ type footer struct {
 	link        [32]byte
 	first, last int64 // Unix nanoseconds of the first and last record
 	counts      [kinds]uint32
+	// lost is how many bytes of records a repair could not bring back: 0 in a
+	// segment that has always been whole, lostAll where the segment was missing.
+	lost int64
 }
 
 func (f *footer) append(b []byte, seed uint32) []byte {
@@ -91,6 +94,7 @@ func (f *footer) append(b []byte, seed uint32) []byte {
 	for _, n := range f.counts {
 		b = binary.LittleEndian.AppendUint32(b, n)
 	}
+	b = binary.LittleEndian.AppendUint64(b, uint64(f.lost))
 	sealFrame(b[start:], seed)
 	return b
 }
@@ -107,6 +111,7 @@ func decodeFooter(p []byte) (footer, bool) {
 	for i := range f.counts {
 		f.counts[i] = binary.LittleEndian.Uint32(p[80+4*i:])
 	}
+	f.lost = int64(binary.LittleEndian.Uint64(p[80+4*kinds:]))
 	return f, true
 }
 

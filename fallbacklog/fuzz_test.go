@@ -52,6 +52,8 @@ func rebuilt(rec *fallbacklog.Record) *fallbacklog.Record {
 		out.Stock = rec.Stock
 	case fallbacklog.Switched:
 		out.Switch = rec.Switch
+	case fallbacklog.Lost:
+		out.Loss = rec.Loss
 	default:
 		out.Event = rec.Event
 	}
@@ -99,7 +101,7 @@ func recoverFrom(t *testing.T, segment []byte) {
 	}
 	l, err := fallbacklog.Open(small(d))
 	if err != nil {
-		if _, err := fallbacklog.Repair(d, "log"); err != nil {
+		if _, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{}); err != nil {
 			return // given up, with nothing changed
 		}
 		if l, err = fallbacklog.Open(small(d)); err != nil {

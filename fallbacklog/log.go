@@ -84,6 +84,9 @@ func Open(opts Options) (*Log, error) {
 		}
 		return nil, err
 	}
+	if err := l.noteLosses(context.Background()); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	return l, nil
 }
 
@@ -92,7 +95,7 @@ func (l *Log) start() error {
 	if err := clean(l.disk, dir); err != nil {
 		return err
 	}
-	segs, err := recoverSegments(l.disk, dir, l.opts.Node, l.opts.Logger)
+	segs, err := recoverSegments(l.disk, dir, l.opts.Node, l.opts.Reached, l.opts.Logger)
 	if err != nil {
 		return err
 	}

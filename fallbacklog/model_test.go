@@ -70,7 +70,7 @@ func (m *model) record(t *rapid.T) *fallbacklog.Record {
 	claim := modelClaim(rapid.IntRange(0, modelClaims-1).Draw(t, "claim"))
 	rec.Kind = rapid.SampledFrom([]fallbacklog.Kind{
 		fallbacklog.Claimed, fallbacklog.Attempted, fallbacklog.Granted, fallbacklog.Refused, fallbacklog.Deferred, fallbacklog.Unknown,
-		fallbacklog.Parked, fallbacklog.Reissued, fallbacklog.Sent, fallbacklog.Leased, fallbacklog.Returned, fallbacklog.Switched,
+		fallbacklog.Parked, fallbacklog.Reissued, fallbacklog.Sent, fallbacklog.Leased, fallbacklog.Returned, fallbacklog.Switched, fallbacklog.Lost,
 	}).Draw(t, "kind")
 	switch rec.Kind {
 	case fallbacklog.Sent:
@@ -81,6 +81,8 @@ func (m *model) record(t *rapid.T) *fallbacklog.Record {
 		rec.Stock = &fallbacklog.Stock{Campaign: "spring", Gift: "pack", Count: 1, Claim: claim.ID}
 	case fallbacklog.Switched:
 		rec.Switch = &fallbacklog.Switch{Name: "partner/p", Mode: "held_open", Who: "w", Why: "y"}
+	case fallbacklog.Lost:
+		rec.Loss = &fallbacklog.Loss{Segment: 1, Bytes: int64(m.events), Until: rec.Time}
 	default:
 		if rec.Kind == fallbacklog.Claimed || len(claim.Orders) == 0 {
 			rec.Kind, rec.Claim = fallbacklog.Claimed, claim

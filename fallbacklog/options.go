@@ -36,10 +36,32 @@ type Options struct {
 	// VerifyBytes is how much of the newest sealed segments Open reads through
 	// before it returns; the rest is read in the background. Default 4 GiB.
 	VerifyBytes int64
-	Logger      *slog.Logger
-	Metrics     prometheus.Registerer
+	// Reached is a place that the log is known to have reached. Where it ends
+	// before, its end is missing: Open says so and changes nothing.
+	Reached Reached
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
 	// Now is the clock that stamps records without a time; default time.Now.
 	Now func() time.Time
+}
+
+// Reached is how far somebody had read in a log. The zero value tells nothing.
+type Reached struct {
+	At Position
+	By string // who: "lane midas"
+}
+
+// short says that the log ends before.
+func (r Reached) short() string {
+	return fmt.Sprintf("the log ends here, and %s has read it up to %v: its end is missing", r.By, r.At)
+}
+
+// segment is the number of the segment that has to be there, or 0.
+func (r Reached) segment() uint32 {
+	if r.At.Offset() <= headerSize {
+		return max(r.At.Segment(), 1) - 1 // it may have been empty, and then it is made again
+	}
+	return r.At.Segment()
 }
 
 func (o *Options) complete() error {

@@ -24,12 +24,13 @@ const (
 	Leased    Kind = 10 // stock taken from the common pool
 	Returned  Kind = 11 // stock given back
 	Switched  Kind = 12 // a person changed a breaker's mode
+	Lost      Kind = 13 // records were lost to damage, and a repair could not bring them back
 
 	kinds = 16 // room for kinds in a footer
 )
 
 var kindNames = [...]string{Claimed: "claimed", Sent: "sent", Attempted: "attempted", Granted: "granted", Refused: "refused",
-	Deferred: "deferred", Unknown: "unknown", Parked: "parked", Reissued: "reissued", Leased: "leased", Returned: "returned", Switched: "switched"}
+	Deferred: "deferred", Unknown: "unknown", Parked: "parked", Reissued: "reissued", Leased: "leased", Returned: "returned", Switched: "switched", Lost: "lost"}
 
 func (k Kind) String() string {
 	if k.valid() {
@@ -38,14 +39,14 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
-func (k Kind) valid() bool { return k >= Claimed && k <= Switched }
+func (k Kind) valid() bool { return k >= Claimed && k <= Lost }
 
 // MarshalText gives the name of the kind.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // ParseKind reads the name of a kind.
 func ParseKind(s string) (Kind, error) {
-	for k := Claimed; k <= Switched; k++ {
+	for k := Claimed; k <= Lost; k++ {
 		if kindNames[k] == s {
 			return k, nil
 		}
@@ -65,6 +66,7 @@ type Record struct {
 	Sent   *Watermark  `json:"sent,omitempty"`   // Sent
 	Stock  *Stock      `json:"stock,omitempty"`  // Leased, Returned
 	Switch *Switch     `json:"switch,omitempty"` // Switched
+	Loss   *Loss       `json:"loss,omitempty"`   // Lost
 }
 
 // Event is something that happened to an order.

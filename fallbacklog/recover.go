@@ -31,13 +31,16 @@ func clean(d disk.Disk, dir string) error {
 
 // recoverSegments reads the headers and footers of all segments, checks that they
 // form one chain of one node, and seals the last one if a crash left it active.
-func recoverSegments(d disk.Disk, dir, node string, logger *slog.Logger) ([]sealedSegment, error) {
+func recoverSegments(d disk.Disk, dir, node string, reached Reached, logger *slog.Logger) ([]sealedSegment, error) {
 	numbers, err := segmentNumbers(d, dir)
 	if err != nil {
 		return nil, err
 	}
 	if err := wantAll(d, dir, numbers); err != nil {
 		return nil, err
+	}
+	if want := reached.segment(); want > uint32(len(numbers)) {
+		return nil, &CorruptError{Path: segmentPath(dir, uint32(len(numbers))+1), Why: "the segment is missing: " + reached.short()}
 	}
 	var segs []sealedSegment
 	for i, n := range numbers {
@@ -61,7 +64,7 @@ func recoverSegments(d disk.Disk, dir, node string, logger *slog.Logger) ([]seal
 			return nil, &CorruptError{Path: path, Offset: max(0, seg.size-footerFrame), Why: "the footer does not validate and a segment follows"}
 		}
 		if i == len(numbers)-1 && !(sealed && indexedAs(d, dir, &seg)) {
-			recovered, err := sealTail(d, dir, seg.header, logger)
+			recovered, err := sealTail(d, dir, seg.header, reached, logger)
 			if err != nil {
 				return nil, fmt.Errorf("seal the segment that a crash left open: %w", err)
 			}
@@ -113,7 +116,7 @@ func missing(dir string, n uint32) *CorruptError {
 // a footer but no index counts as active: the footer may not have been synced. It
 // writes a fresh copy: after a failed sync the pages in memory may show bytes that
 // the disk does not have. A nil segment means that there was nothing in it.
-func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSegment, error) {
+func sealTail(d disk.Disk, dir string, h header, reached Reached, logger *slog.Logger) (*sealedSegment, error) {
 	path := segmentPath(dir, h.number)
 	b, err := readWhole(d, path)
 	if err != nil {
@@ -132,12 +135,14 @@ func sealTail(d disk.Disk, dir string, h header, logger *slog.Logger) (*sealedSe
 	case w.sealed && w.footer.hash != seg.hash:
 		return nil, &CorruptError{Path: path, Offset: w.end, Why: "the content's hash is not the one in the footer"}
 	case w.sealed:
-		seg.link = w.footer.link
+		seg.link, seg.lost = w.footer.link, w.footer.lost
 		return seg, renew(d, dir, path, seg.footer.append(content, h.seed))
 	case confirmed(b, w.bad, h.seed):
 		return nil, &CorruptError{Path: path, Offset: w.bad, Why: w.why + ", and what follows proves that it had been durable"}
 	case indexed(d, dir, h.number):
 		return nil, &CorruptError{Path: path, Offset: w.bad, Why: w.why + ", and the segment has an index: it had been sealed"}
+	case reached.At > At(h.number, uint32(w.end)):
+		return nil, &CorruptError{Path: path, Offset: w.end, Why: reached.short()}
 	}
 	if torn := trimZeros(b[w.end:]); len(torn) > 0 {
 		// The seed is in the name: the number may be used again, and what was cut

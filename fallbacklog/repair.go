@@ -17,7 +17,7 @@ import (
 type Repaired struct {
 	Segment uint32 `json:"segment"`
 	Kept    int64  `json:"kept"`  // records that validated
-	Lost    int64  `json:"lost"`  // bytes that did not
+	Lost    int64  `json:"lost"`  // bytes that did not; -1 where the whole segment was missing
 	Aside   string `json:"aside"` // the damaged file; empty where a segment was missing
 }
 
@@ -25,12 +25,14 @@ type Repaired struct {
 // log in dir, each at the position that it had: what refers to a record still
 // finds it. A missing segment is replaced by an empty one. Damaged files are set
 // aside as *.damaged, never deleted. Sound segments are not touched: a repaired
-// one says which hash it stands for.
+// one says which hash it stands for, and how much it has lost. The next Open takes
+// that in: see Loss. An end that is missing although reached tells of it is
+// replaced up to there.
 //
 // Repair fails, before it has changed anything, where it would have to guess: a
 // segment of another node, one under another's name, one of which both header
 // blocks are gone. Nobody else may use the directory meanwhile: it takes the lock.
-func Repair(d disk.Disk, dir string) (done []Repaired, err error) {
+func Repair(d disk.Disk, dir string, reached Reached) (done []Repaired, err error) {
 	lock, err := d.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", dir, err)
@@ -39,7 +41,7 @@ func Repair(d disk.Disk, dir string) (done []Repaired, err error) {
 	if err := clean(d, dir); err != nil {
 		return nil, err
 	}
-	r := repair{disk: d, dir: dir}
+	r := repair{disk: d, dir: dir, reached: reached}
 	if err := r.survey(); err != nil {
 		return nil, err
 	}
@@ -58,6 +60,7 @@ func Repair(d disk.Disk, dir string) (done []Repaired, err error) {
 type repair struct {
 	disk     disk.Disk
 	dir      string
+	reached  Reached
 	patients []patient // consecutive by number
 	link     [32]byte  // what the segment treated next has to have as its chain
 }
@@ -78,13 +81,14 @@ func (r *repair) survey() error {
 	if err != nil {
 		return err
 	}
+	last := max(newest, r.reached.segment())
 	if len(infos) == 0 {
-		if newest > 0 {
-			return fmt.Errorf("%s: all segments are missing and only indexes are left: restore the segments from the archive", r.dir)
+		if last > 0 {
+			return fmt.Errorf("%s: all segments are missing: restore them from the archive", r.dir)
 		}
 		return nil
 	}
-	last := max(newest, infos[len(infos)-1].Number)
+	last = max(last, infos[len(infos)-1].Number)
 	var node string
 	for n, next := uint32(firstSegment), 0; n <= last; n++ {
 		if next >= len(infos) || infos[next].Number != n {
@@ -117,7 +121,11 @@ func (r *repair) treat(i int) (*Repaired, error) {
 	}
 	last := i == len(r.patients)-1
 	damage, index := verifySegment(r.disk, r.dir, &p.SegmentInfo, last)
-	if len(damage) == 0 && (i == 0 || p.chain == r.link) {
+	short := 0 // where the segment has to end at least
+	if last && !p.Sealed && r.reached.At.Segment() == p.Number {
+		short = int(r.reached.At.Offset())
+	}
+	if len(damage) == 0 && (i == 0 || p.chain == r.link) && short <= int(p.end) {
 		r.link = p.footer.link
 		if index != nil {
 			return r.setIndexAside(p)
@@ -132,8 +140,14 @@ func (r *repair) treat(i int) (*Repaired, error) {
 	if seg.number = p.Number; i > 0 {
 		seg.chain = r.link
 	}
-	content, lost := salvage(b, seg)
+	content, lost := salvage(b, seg, short)
 	done := &Repaired{Segment: p.Number, Kept: seg.records(), Lost: lost}
+	seg.lost = lost
+	if p.lost == lostAll {
+		seg.lost = lostAll
+	} else {
+		seg.lost += p.lost
+	}
 	sum := sha256.Sum256(b)
 	done.Aside = fmt.Sprintf("%s-%08x.damaged", strings.TrimSuffix(p.Path, ".seg"), sum[:4])
 	if err := writeFile(r.disk, r.dir, done.Aside, b); err != nil {
@@ -146,7 +160,12 @@ func (r *repair) treat(i int) (*Repaired, error) {
 func (r *repair) replace(i int) (*Repaired, error) {
 	p := &r.patients[i]
 	seg := &sealedSegment{header: header{number: p.Number, seed: rand.Uint32(), created: time.Now(), chain: r.link, node: p.header.node}}
-	return &Repaired{Segment: p.Number}, r.install(i, seg, seg.header.encode())
+	seg.lost = lostAll
+	content := seg.header.encode()
+	if n := int(r.reached.At.Offset()) - len(content); n > 0 && r.reached.At.Segment() == p.Number {
+		content = appendGap(content, max(n, frameHeader), seg.seed)
+	}
+	return &Repaired{Segment: p.Number, Lost: lostAll}, r.install(i, seg, content)
 }
 
 // install writes a repaired segment. It stands for what the segment after it
@@ -177,8 +196,8 @@ func (r *repair) setIndexAside(p *patient) (*Repaired, error) {
 
 // salvage keeps whatever validates in b at its offset, and lays gaps over the
 // rest. It looks for a frame at every offset, so that damage to a length loses
-// one record and not all that follow.
-func salvage(b []byte, seg *sealedSegment) (content []byte, lost int64) {
+// one record and not all that follow. What it makes ends at atLeast or later.
+func salvage(b []byte, seg *sealedSegment, atLeast int) (content []byte, lost int64) {
 	content = seg.header.encode()
 	loose := false // records may stand alone
 	sound := 0     // bytes of the gap to come that validate and are of no use alone
@@ -227,7 +246,7 @@ func salvage(b []byte, seg *sealedSegment) (content []byte, lost int64) {
 		}
 		at += size
 	}
-	if n := end - len(content); n > 0 {
+	if n := max(end, atLeast) - len(content); n > 0 {
 		gap(len(content) + max(n, frameHeader))
 	}
 	_, _ = walk(content, seg.seed, func(_ uint32, kind Kind, payload []byte) error {

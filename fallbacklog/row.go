@@ -141,6 +141,8 @@ func rowsOf(rows []Row, rec *Record, names *Names) []Row {
 		row.ID = NamedID(rec.Kind, rec.Switch.Name)
 	case rec.Sent != nil:
 		row.ID = NamedID(rec.Kind, rec.Sent.Queue)
+	case rec.Loss != nil:
+		row.ID, row.Value = NamedID(rec.Kind, ""), int64(rec.Loss.Segment)
 	}
 	return append(rows, row)
 }

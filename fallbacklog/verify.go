@@ -62,8 +62,9 @@ type Verdict struct {
 // Verify reads every byte of a log: frames, records, footers, the hash chain, and
 // indexes against the records they index. It needs no lock; the tail of a live
 // log that is being written shows as an active segment. report is called once
-// for each segment, oldest first. sound is false where anything is damaged.
-func Verify(d disk.Disk, dir string, report func(Verdict) error) (sound bool, err error) {
+// for each segment, oldest first. sound is false where anything is damaged, or the
+// log ends before reached.
+func Verify(d disk.Disk, dir string, reached Reached, report func(Verdict) error) (sound bool, err error) {
 	// Asked first: a live log may seal more segments any time.
 	newest, err := newestIndex(d, dir)
 	if err != nil {
@@ -91,6 +92,9 @@ func Verify(d disk.Disk, dir string, report func(Verdict) error) (sound bool, er
 		if index != nil {
 			damage = append(damage, index)
 		}
+		if i == len(infos)-1 && !info.Sealed && len(damage) == 0 && reached.At > At(info.Number, uint32(info.end)) && reached.segment() <= info.Number {
+			damage = append(damage, &CorruptError{Path: info.Path, Offset: info.end, Why: reached.short()})
+		}
 		for _, err := range damage {
 			v.Damage = append(v.Damage, err.Error())
 		}
@@ -99,8 +103,11 @@ func Verify(d disk.Disk, dir string, report func(Verdict) error) (sound bool, er
 			return false, err
 		}
 	}
-	if last := len(infos) - 1; newest > 0 && (last < 0 || newest > infos[last].Number) {
-		err := missing(dir, newest)
+	if last, want := len(infos)-1, max(newest, reached.segment()); want > 0 && (last < 0 || want > infos[last].Number) {
+		err := missing(dir, want)
+		if want > newest {
+			err.Why += ": " + reached.short()
+		}
 		return false, report(Verdict{SegmentInfo: SegmentInfo{Number: newest, Path: err.Path}, Damage: []string{err.Error()}})
 	}
 	return sound, nil
@@ -131,6 +138,7 @@ func verifySegment(d disk.Disk, dir string, info *SegmentInfo, last bool) (damag
 		rows = rowsOf(rows, rec, names)
 		return seg.count(rec)
 	})
+	info.end = w.end
 	switch {
 	case err != nil:
 		return append(damage, err), nil

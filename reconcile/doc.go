@@ -80,6 +80,11 @@
 //
 // # What a run does not do
 //
+// It does not look whole where the log has lost records: what a repair could not
+// bring back makes every report of that time incomplete, by segment. The orders
+// whose outcome may be among it are unknown in the log itself; their lanes ask,
+// repeat with the same key, or park.
+//
 // It reissues nothing while BacklogUnder or more first deliveries wait in the
 // lanes: a lane that is behind has lost nothing yet. A lane that cannot be asked,
 // or that nobody serves, makes the report incomplete, by name, and nothing is

@@ -167,6 +167,10 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	if err != nil {
 		return nil, fmt.Errorf("seal the log: %w", err)
 	}
+	losses, err := r.opts.Log.Losses()
+	if err != nil {
+		return nil, fmt.Errorf("what the log has lost: %w", err)
+	}
 
 	c := newComparison(indexes, q, marks)
 	c.judge.mark, c.judge.read = mark, r.opts.Log.Read
@@ -197,7 +201,7 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	if err := s.end(ctx); err != nil {
 		return nil, err
 	}
-	r.fill(report, c, total, s)
+	r.fill(report, c, total, s, losses)
 	report.TookS = time.Since(began).Seconds()
 	report.Files = files.base
 	// An old leader who wakes must not put its report over a newer one.
@@ -212,7 +216,7 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 }
 
 // fill completes the report with the totals.
-func (r *Reconciler) fill(report *Report, c *comparison, total *tally, s *sink) {
+func (r *Reconciler) fill(report *Report, c *comparison, total *tally, s *sink, losses []fallbacklog.Loss) {
 	node := r.opts.Log.Node()
 	asked := true
 	for lane := range max(len(total.lanes), len(c.judge.marks)) {
@@ -235,6 +239,11 @@ func (r *Reconciler) fill(report *Report, c *comparison, total *tally, s *sink) 
 			report.Incomplete = append(report.Incomplete, fmt.Sprintf("node %s: lane %s could not be asked (%v); its %d orders that are not final count as in flight", node, partner, w.err, counts.InFlight))
 		case !w.served && counts.Open() > 0:
 			report.Incomplete = append(report.Incomplete, fmt.Sprintf("node %s: lane %s is not served here; its %d orders that are not final are not reissued", node, partner, counts.Open()))
+		}
+	}
+	for _, loss := range losses {
+		if loss.Until.After(report.From) && loss.From.Before(report.To) {
+			report.Incomplete = append(report.Incomplete, fmt.Sprintf("node %s: %v; %d orders became unknown on its account, and claims that were in it are missing from what was expected", node, &loss, loss.Doubts))
 		}
 	}
 	sortShares(report.Partners)

@@ -16,6 +16,7 @@ import (
 
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/internal/disk"
 	"manna/queue"
 )
 
@@ -470,6 +471,34 @@ func TestDamageEndsARun(t *testing.T) {
 	}
 	if report, err := ReadReport(w.rec.opts.Disk, w.opts.Dir, "2027-02-05T20"); err != nil || report.Classes.Matched != 50 {
 		t.Fatalf("the report of the run before is gone: %v", err)
+	}
+}
+
+// What a repair could not bring back makes reports of its time incomplete, and no
+// others, and nothing is reissued on its account.
+func TestALossMakesReportsOfItsTimeIncomplete(t *testing.T) {
+	w := newWorld(t, nil)
+	w.granted("early", eight.Add(-time.Hour))
+	_, err := w.log.Seal(context.Background())
+	w.must(err)
+	w.granted("ana", eight.Add(time.Minute))
+	lost := readAll(t, w.log, fallbacklog.Granted)[1]
+	w.close()
+	path := filepath.Join(w.dir, "log", "00000002.seg")
+	b, err := os.ReadFile(path)
+	w.must(err)
+	b[lost.At.Offset()+40] ^= 1
+	w.must(os.WriteFile(path, b, 0o600))
+	_, err = fallbacklog.Repair(disk.OS{}, filepath.Join(w.dir, "log"), fallbacklog.Reached{})
+	w.must(err)
+	w.open(nil)
+
+	report := w.run(Request{From: eight, To: eight.Add(time.Hour)})
+	if report.Complete || len(report.Incomplete) != 1 || !strings.HasPrefix(report.Incomplete[0], "node a: segment 2 of the log has lost ") || report.Reissued != 0 {
+		t.Fatalf("of the hour of the loss: %+v", report)
+	}
+	if report = w.run(Request{From: eight.Add(-2 * time.Hour), To: eight.Add(-time.Hour)}); !report.Complete {
+		t.Fatalf("of an hour before: %v", report.Incomplete)
 	}
 }
 

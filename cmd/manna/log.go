@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"manna/fallbacklog"
 	"manna/internal/config"
 	"manna/internal/disk"
+	"manna/internal/node"
 )
 
 func newLog(e *env) *cobra.Command {
@@ -24,6 +26,7 @@ A running server does not mind: nothing but repair takes the directory's lock.`,
 	}
 	var dir string
 	cmd.PersistentFlags().StringVar(&dir, "dir", "", "`directory` with the log's segments (default: the configuration's data/log)")
+	completeFlag(cmd, "dir", directories)
 	where := func() (string, error) {
 		if dir != "" {
 			return dir, nil
@@ -52,7 +55,7 @@ func newLogList(e *env, where func() (string, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(map[string]any{"segments": infos}, func(out io.Writer) error {
+			return e.print(map[string]any{"segments": append([]fallbacklog.SegmentInfo{}, infos...)}, func(out io.Writer) error {
 				w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 				fmt.Fprintln(w, "segment\tnode\tstate\tbytes\trecords\tfirst\tlast\t")
 				for _, s := range infos {
@@ -77,15 +80,20 @@ func newLogVerify(e *env, where func() (string, error)) *cobra.Command {
 		Use:   "verify",
 		Short: "Read every byte and check it",
 		Long: `Read every byte of the log and check frames, records, footers, the chain of hashes
-and the indexes. Exit code 1 where anything is damaged.`,
+and the indexes, and that it reaches as far as the lanes beside it have read.
+Exit code 1 where anything is damaged.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := where()
 			if err != nil {
 				return err
 			}
+			reached, err := node.Reached(dir)
+			if err != nil {
+				return err
+			}
 			verdicts := []fallbacklog.Verdict{}
-			sound, err := fallbacklog.Verify(disk.OS{}, dir, func(v fallbacklog.Verdict) error {
+			sound, err := fallbacklog.Verify(disk.OS{}, dir, reached, func(v fallbacklog.Verdict) error {
 				verdicts = append(verdicts, v)
 				if !e.json {
 					said := "sound"
@@ -123,19 +131,32 @@ func newLogRepair(e *env, where func() (string, error)) *cobra.Command {
 		Use:   "repair",
 		Short: "Salvage every record that validates from damaged segments",
 		Long: `Salvage every record that validates from damaged segments. The damaged files are
-kept beside the new ones as *.damaged. No server may run on the directory. What
-was lost is named; reconcile afterwards.`,
+kept beside the new ones as *.damaged. No server may run on the directory. Where
+an archive still has the segment, copy it back instead: then nothing is lost.
+
+The log remembers what could not be brought back. The next start makes each order
+unknown whose outcome may be among it: its partner is asked, or gets the same key
+again, or, where it can do neither, the order is parked. Reports of that time say
+that they are incomplete. What nobody can tell is that a claim was there of which
+no record is left: its user can claim again.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := where()
 			if err != nil {
 				return err
 			}
-			done, err := fallbacklog.Repair(disk.OS{}, dir)
+			reached, err := node.Reached(dir)
 			if err != nil {
 				return err
 			}
-			return e.print(map[string]any{"repaired": done}, func(w io.Writer) error {
+			done, err := fallbacklog.Repair(disk.OS{}, dir, reached)
+			if errors.Is(err, disk.ErrLocked) {
+				return fmt.Errorf("%w: stop the server that runs on it, then repair again", err)
+			}
+			if err != nil {
+				return err
+			}
+			return e.print(map[string]any{"repaired": append([]fallbacklog.Repaired{}, done...)}, func(w io.Writer) error {
 				if len(done) == 0 {
 					_, err := fmt.Fprintln(w, "nothing to repair")
 					return err
@@ -145,9 +166,13 @@ was lost is named; reconcile afterwards.`,
 					if r.Aside != "" {
 						aside = "the damaged file is " + r.Aside
 					}
-					fmt.Fprintf(w, "segment %d: %d records kept, %d bytes lost; %s\n", r.Segment, r.Kept, r.Lost, aside)
+					lost := fmt.Sprintf("%d bytes lost", r.Lost)
+					if r.Lost < 0 {
+						lost = "all lost"
+					}
+					fmt.Fprintf(w, "segment %d: %d records kept, %s; %s\n", r.Segment, r.Kept, lost, aside)
 				}
-				_, err := fmt.Fprintln(w, "Outcomes that were lost make their orders look unsettled: before the next start, think of partners that\ncannot dedupe; their switches can be held open while the orders are compared with the partners' statements.")
+				_, err := fmt.Fprintln(w, "The next start makes orders unknown whose outcome may have been lost; reports of that time are incomplete.")
 				return err
 			})
 		},

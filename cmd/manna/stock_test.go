@@ -45,7 +45,7 @@ func TestStockIsGivenToTheLastAndNotBeyond(t *testing.T) {
 	s.check()
 	// The segment that the kill left behind was sealed by the start after it and
 	// archived by the time of the end.
-	sound, err := fallbacklog.Verify(disk.OS{}, filepath.Join(archive, "a"), func(v fallbacklog.Verdict) error {
+	sound, err := fallbacklog.Verify(disk.OS{}, filepath.Join(archive, "a"), fallbacklog.Reached{}, func(v fallbacklog.Verdict) error {
 		if v.Records == 0 {
 			t.Errorf("archived segment %d has no records", v.Number)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/internal/disk"
 	"manna/queue"
 )
 
@@ -47,7 +49,7 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 	if err := opts.Disk.MkdirAll(opts.Dir); err != nil {
 		return nil, err
 	}
-	if err := checkReach(ctx, &opts); err != nil {
+	if err := checkReach(&opts); err != nil {
 		return nil, err
 	}
 	follow, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -66,28 +68,38 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 	return q, nil
 }
 
-// checkReach compares every checkpoint in the directory with the end of the log.
-func checkReach(ctx context.Context, o *Options) error {
-	names, err := o.Disk.List(o.Dir)
+// Reached tells how far the lanes in dir had read their log by their checkpoints:
+// what fallbacklog.Open is to compare the log with. A checkpoint that cannot be
+// used tells nothing; its lane says so when it is opened, and does without.
+func Reached(d disk.Disk, dir string) (fallbacklog.Reached, error) {
+	var reached fallbacklog.Reached
+	names, err := d.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return reached, nil
+	}
 	if err != nil {
-		return err
+		return reached, err
 	}
 	for _, name := range names {
 		partner, ok := strings.CutSuffix(name, laneSuffix)
 		if !ok {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if c, err := readCheckpoint(d, filepath.Join(dir, name)); err == nil && c.through > reached.At {
+			reached = fallbacklog.Reached{At: c.through, By: "lane " + partner}
 		}
-		path := filepath.Join(o.Dir, name)
-		c, err := readCheckpoint(o.Disk, path)
-		if err != nil {
-			continue // the lane says so when it is opened, and does without
-		}
-		if end := o.Log.End(); c.through > end {
-			return fmt.Errorf("lane %s: the log ends at %v, before %v, what the lane has seen: segments are missing; put them back, or remove %s to go on without what they hold", partner, end, c.through, path)
-		}
+	}
+	return reached, nil
+}
+
+// checkReach fails where a lane has seen more than the log has.
+func checkReach(o *Options) error {
+	reached, err := Reached(o.Disk, o.Dir)
+	if err != nil {
+		return err
+	}
+	if end := o.Log.End(); reached.At > end {
+		return fmt.Errorf("%s: the log ends at %v, before %v, what the lane has seen: segments are missing; put them back, or let `manna log repair` take note of what they held", reached.By, end, reached.At)
 	}
 	return nil
 }
