@@ -61,7 +61,7 @@ func newClaimWorld(dir string, linger time.Duration) (*claimWorld, error) {
 	if w.log, err = fallbacklog.Open(fallbacklog.Options{Dir: dir, Node: "bench", Linger: linger, Metrics: w.metrics}); err != nil {
 		return nil, err
 	}
-	w.front, err = producer.NewFront(producer.Options{
+	w.front, err = producer.NewFront(context.Background(), producer.Options{
 		Log: w.log, Snapshot: snapshot, Dev: true, ReceiptKey: key, Metrics: w.metrics, Limits: producer.Limits{InFlight: 1 << 20},
 	})
 	if err != nil {

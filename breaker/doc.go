@@ -1,5 +1,6 @@
-// Package breaker keeps a sick dependency or partner from being called. Each has
-// one Breaker by name ("partner/midas", "queue", "guard", "ledger").
+// Package breaker keeps what is sick from being called: a partner, and whatever
+// else a process depends on. Each has one Breaker by name. The partners' are there
+// today ("partner/midas"); a name without '/' is for a dependency of the node.
 //
 // # Modes
 //

@@ -8,6 +8,7 @@ import (
 
 	"manna/gift"
 	"manna/internal/disk"
+	"manna/ledger"
 	"manna/producer"
 )
 
@@ -25,6 +26,8 @@ func (c *Console) refuse(w http.ResponseWriter, err error) {
 	var known *gift.Error
 	switch {
 	case errors.As(err, &known):
+	case errors.Is(err, ledger.ErrNotOpen):
+		known = &gift.Error{Code: gift.Unavailable, Detail: err.Error(), RetryAfter: comeAgain}
 	case errors.Is(err, disk.ErrFull):
 		known = gift.Errorf(gift.Unavailable, "the disk is full")
 	default:

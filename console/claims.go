@@ -55,9 +55,25 @@ func (c *Console) claims(w http.ResponseWriter, r *http.Request) error {
 	for i, k := range q.Claims {
 		requests[i] = producer.Request{Campaign: k.Campaign, Scene: k.Scene, Stage: k.Stage, Gift: k.Gift, User: k.User, Platform: k.Platform, Target: k.Target}
 	}
+	if err := told(q.Who, "", false); err != nil {
+		return err
+	}
 	var out ClaimsAnswer
-	accepted := 0
-	for _, res := range c.opts.Front.ClaimBatch(r.Context(), requests) {
+	err := c.audited(r.Context(), deed{who: q.Who, action: "grant", detail: fmt.Sprintf("%d claims", len(requests))}, func() (string, error) {
+		accepted := out.fill(c.opts.Front.ClaimBatch(r.Context(), requests))
+		return fmt.Sprintf("%d claims, %d accepted", len(requests), accepted), nil
+	})
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, out)
+	return nil
+}
+
+// fill takes the results in and counts the claims that were accepted, now or
+// before.
+func (a *ClaimsAnswer) fill(results []producer.Result) (accepted int) {
+	for _, res := range results {
 		var result ClaimResult
 		var refused *gift.Error
 		switch {
@@ -69,9 +85,7 @@ func (c *Console) claims(w http.ResponseWriter, r *http.Request) error {
 			accepted++
 			result.ClaimID, result.Duplicate = &res.Answer.Claim.ID, res.Answer.Duplicate
 		}
-		out.Results = append(out.Results, result)
+		a.Results = append(a.Results, result)
 	}
-	c.note(r.Context(), who(q.Who), "grant", "", fmt.Sprintf("%d claims, %d accepted", len(q.Claims), accepted), nil)
-	answer(w, http.StatusOK, out)
-	return nil
+	return accepted
 }

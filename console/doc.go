@@ -5,8 +5,14 @@
 // # Promise
 //
 // Everything under /v1/admin needs the token that serve writes into the data
-// directory; /healthz, /readyz and /metrics do not. A change is in the fallback
-// log before it takes effect, and in the audit before it is answered.
+// directory; /healthz, /readyz and /metrics do not.
+//
+// Every change is in the audit before it is made: an entry `begun` says who means
+// to do what, then it is done, and a second entry says `done` or what it failed
+// with. An entry `begun` without a second one was cut off by the end of the
+// process. What cannot be entered is not done. A switch needs no ledger: its
+// `switched` record in the fallback log, written before it takes effect, is its
+// entry in the audit.
 //
 //	GET  /healthz                           the process lives
 //	GET  /readyz                            it can do its job, or what is not ready

@@ -3,7 +3,6 @@ package console
 import (
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"manna/fallbacklog"
@@ -67,7 +66,8 @@ func (c *Console) claim(w http.ResponseWriter, r *http.Request) error {
 		return &gift.Error{Code: gift.BadRequest, Field: "id", Detail: err.Error()}
 	}
 	claim, stories, err := c.opts.Log.Claim(id)
-	if errors.Is(err, fallbacklog.ErrNotFound) {
+	// The log finds a claim by its orders' ids too.
+	if errors.Is(err, fallbacklog.ErrNotFound) || err == nil && claim.ID != id {
 		return gift.Errorf(gift.NotFound, "no claim %v in the log of node %s; if it is an order's id: manna order %v", id, c.opts.Log.Node(), id)
 	}
 	if err != nil {
@@ -88,8 +88,8 @@ func (c *Console) reissue(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &q); err != nil {
 		return err
 	}
-	if strings.TrimSpace(q.Why) == "" || len(q.Why) > 500 || len(q.Who) > 100 {
-		return &gift.Error{Code: gift.BadRequest, Field: "why", Detail: "say why in at most 500 bytes: the order's story keeps it"}
+	if err := told(q.Who, q.Why, true); err != nil {
+		return err
 	}
 	s, err := c.find(r)
 	if err != nil {
@@ -106,12 +106,14 @@ func (c *Console) reissue(w http.ResponseWriter, r *http.Request) error {
 		Order: s.Order.ID, Claim: s.Claim.ID, Campaign: s.Claim.Campaign, Partner: s.Order.Partner, Origin: s.Origin,
 		Reason: q.Why, Run: run + who(q.Who),
 	}}
-	// Commit point: the order is on its way again; Send only brings it there now.
-	if err := c.opts.Log.Append(r.Context(), rec); err != nil {
-		return err
-	}
-	c.note(r.Context(), who(q.Who), "reissue", s.Order.ID.String(), q.Why, nil)
-	if err := c.opts.Queue.Send(r.Context(), &queue.Message{Claim: s.Claim, Order: s.Order, Origin: s.Origin}); err != nil {
+	err = c.audited(r.Context(), deed{who: q.Who, action: "reissue", target: s.Order.ID.String(), detail: q.Why}, func() (string, error) {
+		// Commit point: the order is on its way again; Send only brings it there now.
+		if err := c.opts.Log.Append(r.Context(), rec); err != nil {
+			return "", err
+		}
+		return "", c.opts.Queue.Send(r.Context(), &queue.Message{Claim: s.Claim, Order: s.Order, Origin: s.Origin})
+	})
+	if err != nil {
 		return err
 	}
 	return c.order(w, r)

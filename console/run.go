@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -27,18 +26,28 @@ func (c *Console) reconcile(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &q); err != nil {
 		return err
 	}
-	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
+	// As a run counts them.
+	q.From, q.To = q.From.Truncate(time.Millisecond), q.To.Truncate(time.Millisecond)
+	if !q.To.IsZero() && !q.From.Before(q.To) {
 		return &gift.Error{Code: gift.BadRequest, Field: "to", Detail: fmt.Sprintf("%v is not after from, %v", q.To, q.From)}
 	}
-	report, err := c.opts.Reconcile(r.Context(), reconcile.Request{Campaign: q.Campaign, From: q.From, To: q.To, DryRun: q.DryRun})
-	detail := ""
-	if err == nil {
-		detail = fmt.Sprintf("run %s: %d reissued", report.Run, report.Reissued)
+	if q.Campaign != "" && gift.CheckName(q.Campaign) != nil {
+		return &gift.Error{Code: gift.BadRequest, Field: "campaign", Detail: fmt.Sprintf("there is no campaign %.80q, nor can one be called so; there are: %s", q.Campaign, strings.Join(c.opts.Campaigns(), ", "))}
 	}
-	if err == nil && q.Campaign != "" && report.Expected+report.Actual == 0 && !slices.Contains(c.opts.Campaigns(), q.Campaign) {
-		err = gift.Errorf(gift.CampaignUnknown, "there is no campaign %q, in the configuration or in the log; there are: %s", q.Campaign, strings.Join(c.opts.Campaigns(), ", "))
+	if err := told(q.Who, "", false); err != nil {
+		return err
 	}
-	c.note(r.Context(), who(q.Who), "reconcile", q.Campaign, detail, err)
+	var report *reconcile.Report
+	err := c.audited(r.Context(), deed{who: q.Who, action: "reconcile", target: q.Campaign}, func() (detail string, err error) {
+		report, err = c.opts.Reconcile(r.Context(), reconcile.Request{Campaign: q.Campaign, From: q.From, To: q.To, DryRun: q.DryRun})
+		if err != nil {
+			return "", err
+		}
+		if q.Campaign != "" && report.Expected+report.Actual == 0 && !slices.Contains(c.opts.Campaigns(), q.Campaign) {
+			err = gift.Errorf(gift.CampaignUnknown, "there is no campaign %q, in the configuration or in the log; there are: %s", q.Campaign, strings.Join(c.opts.Campaigns(), ", "))
+		}
+		return fmt.Sprintf("run %s: %d reissued", report.Run, report.Reissued), err
+	})
 	if err != nil {
 		return err
 	}
@@ -51,27 +60,9 @@ func (c *Console) runs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if runs == nil {
+		runs = []ledger.Run{}
+	}
 	answer(w, http.StatusOK, map[string]any{"runs": runs})
 	return nil
-}
-
-func (c *Console) audit(w http.ResponseWriter, r *http.Request) error {
-	entries, _, err := c.opts.Ledger.AuditLog(r.Context(), ledger.AuditFilter{}, ledger.DefaultPage)
-	if err != nil {
-		return err
-	}
-	answer(w, http.StatusOK, map[string]any{"audit": entries})
-	return nil
-}
-
-// note writes a deed into the audit. A deed that is done is not undone because
-// the audit cannot be written: that is an alarm.
-func (c *Console) note(ctx context.Context, who, action, target, detail string, err error) {
-	e := ledger.Entry{Who: who, Role: "admin", Action: action, Target: target, Detail: detail, Result: "done", Node: c.opts.Log.Node()}
-	if err != nil {
-		e.Result = err.Error()
-	}
-	if err := c.opts.Ledger.Audit(context.WithoutCancel(ctx), e); err != nil {
-		c.opts.Logger.Error("cannot write the audit", "action", action, "target", target, "who", who, "err", err)
-	}
 }

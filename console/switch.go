@@ -68,11 +68,8 @@ func (c *Console) hold(w http.ResponseWriter, r *http.Request) error {
 		}
 		return gift.Errorf(gift.NotFound, "there is no switch %q; there are: %s", name, strings.Join(names, ", "))
 	}
-	if q.Mode != breaker.Automatic && strings.TrimSpace(q.Why) == "" {
-		return &gift.Error{Code: gift.BadRequest, Field: "why", Detail: "say why, for whoever finds the switch held tomorrow"}
-	}
-	if len(q.Why) > 500 || len(q.Who) > 100 {
-		return gift.Errorf(gift.BadRequest, "why has at most 500 bytes and who 100")
+	if err := told(q.Who, q.Why, q.Mode != breaker.Automatic); err != nil {
+		return err
 	}
 	mode, _ := q.Mode.MarshalText()
 	// Commit point: the switch is held, also after a restart, once this is in the
@@ -84,11 +81,4 @@ func (c *Console) hold(w http.ResponseWriter, r *http.Request) error {
 	b.Hold(q.Mode)
 	answer(w, http.StatusOK, b.Snapshot())
 	return nil
-}
-
-func who(name string) string {
-	if name == "" {
-		return "admin"
-	}
-	return name
 }

@@ -4,17 +4,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
-)
 
-// secretPrefix marks a Standard Webhooks secret: base64 follows. Anything else
-// is taken as the key's own bytes.
-const secretPrefix = "whsec_"
+	"manna/internal/credential"
+)
 
 // signer signs calls by Standard Webhooks 1.0 with HMAC-SHA256. The message id
 // is the order id: the same for every repeat of an order, as the specification
@@ -23,16 +19,9 @@ type signer struct{ key []byte }
 
 // newSigner reads a secret. Its errors never hold the secret.
 func newSigner(secret string) (*signer, error) {
-	encoded, ok := strings.CutPrefix(secret, secretPrefix)
-	if !ok {
-		return &signer{key: []byte(secret)}, nil
-	}
-	key, err := base64.StdEncoding.DecodeString(encoded)
+	key, err := credential.Secret(secret)
 	if err != nil {
-		return nil, fmt.Errorf("secret: what follows %q is not base64", secretPrefix)
-	}
-	if len(key) == 0 {
-		return nil, errors.New("secret: nothing follows " + secretPrefix)
+		return nil, fmt.Errorf("secret: %w", err)
 	}
 	return &signer{key: key}, nil
 }

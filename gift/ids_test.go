@@ -1,6 +1,7 @@
 package gift_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/google/uuid"
@@ -59,6 +60,21 @@ func TestParseRate(t *testing.T) {
 	for _, bad := range []string{"", "3000", "0/s", "-1/s", "NaN/s", "Inf/s", "5/d", "2000000/s"} {
 		if got, err := gift.ParseRate(bad); err == nil {
 			t.Errorf("%q was taken for %v", bad, got)
+		}
+	}
+}
+
+func TestRateIsWrittenAsItIsRead(t *testing.T) {
+	for text, want := range map[string]string{
+		"3000/s": "3000/s", "900/m": "15/s", "0.5/s": "30/m", "30/m": "30/m", "100/m": "100/m", "2.5/s": "150/m",
+		"50/h": "50/h", "1/h": "1/h", "7/m": "7/m", "0.1/s": "6/m", "1000000/s": "1000000/s", "0.5/h": "0.5/h",
+	} {
+		r, err := gift.ParseRate(text)
+		if err != nil || r.String() != want {
+			t.Errorf("%s: got %v, %v; want %s", text, r, err, want)
+		}
+		if again, err := gift.ParseRate(r.String()); err != nil || math.Abs(float64(again/r-1)) > 1e-12 {
+			t.Errorf("%s came back as %v, %v", text, float64(again), err)
 		}
 	}
 }

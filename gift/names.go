@@ -39,7 +39,7 @@ func CheckName(s string) error {
 }
 
 // CheckUser reports why s cannot be a user id: user ids are the caller's and may
-// be any text of 1 to MaxUser bytes without control characters.
+// be any text of 1 to MaxUser bytes that CheckText takes.
 func CheckUser(s string) error {
 	if s == "" {
 		return fmt.Errorf("is empty")
@@ -47,12 +47,23 @@ func CheckUser(s string) error {
 	if len(s) > MaxUser {
 		return fmt.Errorf("is longer than %d bytes", MaxUser)
 	}
+	return CheckText(s)
+}
+
+// CheckText reports why s cannot be shown to people as it is: it is no UTF-8, or
+// holds a character that nobody sees. Control characters and those that turn the
+// direction of writing would make a screen show something else than is there, and
+// invisible ones give one person several spellings that look alike.
+func CheckText(s string) error {
 	if !utf8.ValidString(s) {
 		return fmt.Errorf("is not UTF-8")
 	}
 	for _, r := range s {
-		if unicode.IsControl(r) {
-			return fmt.Errorf("holds the control character %U", r)
+		if r < utf8.RuneSelf && r >= ' ' && r != 0x7f {
+			continue // as nearly all are
+		}
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) {
+			return fmt.Errorf("holds the character %U, which nobody sees: leave it out", r)
 		}
 	}
 	return nil

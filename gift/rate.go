@@ -2,6 +2,7 @@ package gift
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -39,12 +40,20 @@ func ParseRate(s string) (Rate, error) {
 // Interval is the time between two evenly paced calls.
 func (r Rate) Interval() time.Duration { return time.Duration(float64(time.Second) / float64(r)) }
 
+// String writes the rate as ParseRate reads it, in the first unit in which it is
+// a whole number: 3000/s, 100/m, 50/h. One that is whole in none is written with
+// its fraction, by the hour.
 func (r Rate) String() string {
-	switch {
-	case r >= 1:
-		return strconv.FormatFloat(float64(r), 'f', -1, 64) + "/s"
-	case r*60 >= 1:
-		return strconv.FormatFloat(float64(r)*60, 'f', -1, 64) + "/m"
+	perHour := float64(r) * 3600
+	for _, u := range []struct {
+		name  string
+		hours float64
+	}{{"/s", 3600}, {"/m", 60}, {"/h", 1}} {
+		n := perHour / u.hours
+		// What ParseRate divided is a rounded binary fraction.
+		if whole := math.Round(n); whole >= 1 && math.Abs(n-whole) < 1e-9*n {
+			return strconv.FormatFloat(whole, 'f', -1, 64) + u.name
+		}
 	}
-	return strconv.FormatFloat(float64(r)*3600, 'f', -1, 64) + "/h"
+	return strconv.FormatFloat(perHour, 'f', -1, 64) + "/h"
 }

@@ -21,6 +21,13 @@ type Audits interface {
 // ActionSwitch is the action of entries that are derived from `switched` records.
 const ActionSwitch = "switch"
 
+// Results of entries. A deed is entered as begun before it is done, and again with
+// what came of it.
+const (
+	ResultBegun = "begun"
+	ResultDone  = "done"
+)
+
 // Bounds of an entry's texts in bytes; what is longer is cut.
 const (
 	maxAuditName   = 256
@@ -35,7 +42,7 @@ type Entry struct {
 	Action string    `json:"action"`           // "settle", "reconcile", …
 	Target string    `json:"target,omitempty"` // what it was done to
 	Detail string    `json:"detail,omitempty"`
-	Result string    `json:"result,omitempty"` // "done", or why not
+	Result string    `json:"result,omitempty"` // ResultBegun, ResultDone, or why not
 	Node   string    `json:"node,omitempty"`
 	Key    string    `json:"key"` // set by the ledger
 }

@@ -29,6 +29,15 @@
 // an order that reached its end by its outcome. An engine therefore keeps the two
 // parts so that the loss of the first does not touch the second.
 //
+// # When it cannot be opened
+//
+// A node does not wait for its ledger. Patient opens it, at first and again and
+// again: a file that is locked, a directory that may not be written to, a disk
+// that is full, a database server that is down. Meanwhile claims and deliveries go
+// on, readiness names the ledger, users' claims that only the ledger could list
+// and everything that has to be in the audit are refused as unavailable, and the
+// reconciler waits.
+//
 // # Exactly once
 //
 // The follower applies records in batches. Commit point: the rows of a batch and

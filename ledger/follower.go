@@ -20,6 +20,10 @@ const (
 	// idle is how often a follower at the end of a log at rest tells the ledger
 	// so, and how often it stores a place that moved over records of no interest.
 	idle = time.Second
+	// rest is how many times as long as it works a follower rests while the log
+	// grows: claims need the processor more, and the ledger may lag. What was
+	// accepted in a night's rush it takes in when the rush is over.
+	rest = 9
 
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 10 * time.Second
@@ -152,14 +156,15 @@ func (f *Follower) follow(ctx context.Context) error {
 		// What lies between the stored place and the reader's is of no interest,
 		// so the ledger has all that the reader has passed.
 		f.gotTo(Place{Position: r.Position(), Mark: place.Mark, AsOf: b.Through.AsOf})
-		switch took := f.opts.Now().Sub(began); {
-		case tail:
+		took := f.opts.Now().Sub(began)
+		if tail {
 			if err := waitFor(ctx, log, r.Position()); err != nil {
 				return err
 			}
 			sleep(ctx, pace-f.opts.Now().Sub(began))
-		case log.End() != end:
-			sleep(ctx, min(took, idle))
+		}
+		if log.End() != end {
+			sleep(ctx, min(rest*took, idle))
 		}
 	}
 }
@@ -267,14 +272,14 @@ func (f *Follower) setPlace(p Place) {
 }
 
 // fails notes that the follower does not get on. It is logged when it begins, not
-// with every try.
+// with every try; that a ledger is not open, who opens it says.
 func (f *Follower) fails(err error) {
 	f.metrics.failures.Inc()
 	f.mu.Lock()
 	before := f.err
 	f.err = err
 	f.mu.Unlock()
-	if before == nil {
+	if (before == nil || errors.Is(before, ErrNotOpen)) && !errors.Is(err, ErrNotOpen) {
 		f.opts.Logger.Error("ledger cannot follow the log; claims are not affected, it keeps trying", "node", f.opts.Log.Node(), "err", err)
 	}
 }

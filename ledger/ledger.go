@@ -17,6 +17,8 @@ var (
 	// ErrDamaged: the engine cannot make sense of its own data. Reset makes the
 	// derived part new.
 	ErrDamaged = errors.New("ledger is damaged")
+	// ErrNotOpen: the engine has not been opened yet; it is tried again.
+	ErrNotOpen = errors.New("ledger is not open")
 	// ErrNewer: the data was written by a newer release and is left untouched.
 	ErrNewer = errors.New("ledger was written by a newer release")
 	// ErrSlotTaken: the slot is finished, or a later one has been started, whose

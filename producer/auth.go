@@ -10,35 +10,35 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"manna/gift"
+	"manna/internal/credential"
 )
-
-// leeway is how far the clocks of issuers may be off.
-const leeway = 30 * time.Second
 
 // AuthOptions say who may call.
 type AuthOptions struct {
 	JWT *JWTOptions // nil: no tokens are taken
-	// Callers are servers that name the user in the body, with their secrets:
-	// "whsec_" and base64, or the key's own bytes.
+	// Callers are servers that name the user in the body, with their secrets as
+	// credential.Secret reads them.
 	Callers map[string]string
 	Now     func() time.Time // default time.Now
 }
 
-// JWTOptions say which tokens are taken. A token carries its user in `sub` and
-// needs an `exp`.
+// JWTOptions say which tokens are taken; the package comment says what else a
+// token needs.
 type JWTOptions struct {
 	Algorithms []string // HS…, or any of RS…, PS…, ES… and EdDSA; never both
-	// Keys is the content of the key file: for HS… the secret, else public keys or
-	// certificates in PEM. A PEM block with the header "kid: NAME" is used for
-	// tokens with that kid; the others are tried in turn.
+	// Keys is the content of the key file, which credential.Keys reads. A key with
+	// a name is used for tokens with that kid; the others are tried in turn.
 	Keys     []byte
 	Issuer   string // required in tokens where it is set
 	Audience string // likewise
+	// Leeway is how far the clocks of issuers may be off: so long a token is taken
+	// after its exp and before its nbf.
+	Leeway time.Duration
 }
 
 // Auth tells who calls. It is immutable and safe for concurrent use.
 type Auth struct {
-	keys    []key
+	keys    []credential.Key
 	parser  *jwt.Parser
 	callers map[string][]byte
 	now     func() time.Time
@@ -51,21 +51,24 @@ func NewAuth(opts AuthOptions) (*Auth, error) {
 		a.now = time.Now
 	}
 	for name, secret := range opts.Callers {
-		decoded, err := decodeSecret(secret)
+		key, err := credential.Secret(secret)
+		if err == nil {
+			err = credential.Strong(key)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("secret of caller %s: %w", name, err)
 		}
-		a.callers[name] = decoded
+		a.callers[name] = key
 	}
 	if opts.JWT == nil {
 		return a, nil
 	}
 	var err error
-	if a.keys, err = parseKeys(opts.JWT.Keys, opts.JWT.Algorithms); err != nil {
-		return nil, err
+	if a.keys, err = credential.Keys(opts.JWT.Keys, opts.JWT.Algorithms); err != nil {
+		return nil, fmt.Errorf("key file of tokens: %w", err)
 	}
 	options := []jwt.ParserOption{
-		jwt.WithValidMethods(opts.JWT.Algorithms), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(a.now),
+		jwt.WithValidMethods(opts.JWT.Algorithms), jwt.WithExpirationRequired(), jwt.WithLeeway(opts.JWT.Leeway), jwt.WithTimeFunc(a.now),
 	}
 	if opts.JWT.Issuer != "" {
 		options = append(options, jwt.WithIssuer(opts.JWT.Issuer))
@@ -114,20 +117,28 @@ func (a *Auth) userOf(token string) (string, error) {
 	return claims.Subject, nil
 }
 
+// errCritical: RFC 7515, 4.1.11: a token says by its crit header that who does not
+// understand certain other headers must not take it. Here none is understood, and
+// a crit that is malformed makes the token as invalid.
+var errCritical = errors.New("the token has a crit header, and no extension is understood here")
+
 // keysFor picks the keys that may have signed the token: those of its algorithm,
 // and of its kid where one has that name.
 func (a *Auth) keysFor(token *jwt.Token) (any, error) {
+	if _, ok := token.Header["crit"]; ok {
+		return nil, errCritical
+	}
 	kid, _ := token.Header["kid"].(string)
 	var set, named jwt.VerificationKeySet
 	for _, k := range a.keys {
-		if !k.verifies(token.Method) {
+		if !k.Verifies(token.Method) {
 			continue
 		}
-		if k.id != "" && k.id == kid {
-			named.Keys = append(named.Keys, k.public)
+		if k.ID != "" && k.ID == kid {
+			named.Keys = append(named.Keys, k.Public)
 		}
-		if k.id == "" || kid == "" {
-			set.Keys = append(set.Keys, k.public)
+		if k.ID == "" || kid == "" {
+			set.Keys = append(set.Keys, k.Public)
 		}
 	}
 	if len(named.Keys) > 0 {
@@ -145,6 +156,7 @@ func tokenProblem(err error) string {
 		err  error
 		says string
 	}{
+		{errCritical, errCritical.Error()},
 		{jwt.ErrTokenMalformed, "this is no JSON Web Token"},
 		{jwt.ErrTokenUnverifiable, "no key is known that could have signed the token"},
 		{jwt.ErrTokenSignatureInvalid, "the token's signature or its algorithm is not one that is accepted here"},

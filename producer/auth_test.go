@@ -57,9 +57,11 @@ func with(name string, value any) func(*jwt.Token, jwt.MapClaims) {
 	}
 }
 
-func kid(id string) func(*jwt.Token, jwt.MapClaims) {
-	return func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header["kid"] = id }
+func header(name string, value any) func(*jwt.Token, jwt.MapClaims) {
+	return func(tok *jwt.Token, _ jwt.MapClaims) { tok.Header[name] = value }
 }
+
+func kid(id string) func(*jwt.Token, jwt.MapClaims) { return header("kid", id) }
 
 func openAuthenticated(t *testing.T, opts AuthOptions) *fixture {
 	t.Helper()
@@ -74,7 +76,7 @@ func openAuthenticated(t *testing.T, opts AuthOptions) *fixture {
 }
 
 func TestTokens(t *testing.T) {
-	f := openAuthenticated(t, AuthOptions{JWT: &JWTOptions{Algorithms: []string{"HS256"}, Keys: []byte(sharedSecret + "\n"), Issuer: "accounts", Audience: "gifts"}})
+	f := openAuthenticated(t, AuthOptions{JWT: &JWTOptions{Algorithms: []string{"HS256"}, Keys: []byte(sharedSecret + "\n"), Issuer: "accounts", Audience: "gifts", Leeway: 30 * time.Second}})
 	now := f.clock.now()
 	good := []func(*jwt.Token, jwt.MapClaims){with("iss", "accounts"), with("aud", []string{"x", "gifts"})}
 	sign := func(change ...func(*jwt.Token, jwt.MapClaims)) string {
@@ -107,6 +109,12 @@ func TestTokens(t *testing.T) {
 		{"another key", "Bearer " + token(t, now, jwt.SigningMethodHS256, []byte("x"+sharedSecret), good...), 401},
 		{"another algorithm", "Bearer " + token(t, now, jwt.SigningMethodHS512, []byte(sharedSecret), good...), 401},
 		{"algorithm none", "Bearer " + none, 401},
+		{"an extension that is critical", "Bearer " + sign(header("crit", []string{"exp"})), 401},
+		{"an extension of RFC 7797", "Bearer " + sign(header("crit", []string{"b64"}), header("b64", true)), 401},
+		{"a crit that is empty", "Bearer " + sign(header("crit", []string{})), 401},
+		{"a crit that is null", "Bearer " + sign(header("crit", nil)), 401},
+		{"another header that nobody knows", "Bearer " + sign(header("x-trace", "1")), 200},
+		{"sub that turns the writing", "Bearer " + sign(with("sub", "a\u202eb")), 401},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := f.call("POST", "/v1/claims", `{"campaign":"spring"}`, "Authorization", c.header)
@@ -158,25 +166,17 @@ func TestPublicKeys(t *testing.T) {
 			}
 		})
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(edKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, o := range map[string]JWTOptions{
-		"no algorithm":        {Keys: file},
-		"algorithm none":      {Algorithms: []string{"none"}, Keys: file},
-		"unknown algorithm":   {Algorithms: []string{"XX1"}, Keys: file},
-		"families mixed":      {Algorithms: []string{"HS256", "RS256"}, Keys: file},
-		"short secret":        {Algorithms: []string{"HS256"}, Keys: []byte("short")},
-		"PEM as a secret":     {Algorithms: []string{"HS256"}, Keys: file},
-		"secret as a PEM":     {Algorithms: []string{"RS256"}, Keys: []byte(sharedSecret)},
-		"key of no algorithm": {Algorithms: []string{"RS256"}, Keys: file},
-		"private key":         {Algorithms: []string{"EdDSA"}, Keys: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})},
+}
+
+func TestWeakOrMalformedCredentialsAreRefused(t *testing.T) {
+	for name, o := range map[string]AuthOptions{
+		"a short secret of tokens":   {JWT: &JWTOptions{Algorithms: []string{"HS256"}, Keys: []byte("tops3cret")}},
+		"a key that is none":         {JWT: &JWTOptions{Algorithms: []string{"RS256"}, Keys: []byte("tops3cret")}},
+		"a secret that is no base64": {Callers: map[string]string{"x": "whsec_tops3cret*"}},
+		"a short secret of a caller": {Callers: map[string]string{"x": "tops3cret"}},
 	} {
-		if _, err := NewAuth(AuthOptions{JWT: &o}); err == nil {
-			t.Errorf("%s: no error", name)
-		} else if strings.Contains(err.Error(), sharedSecret) {
-			t.Errorf("%s: the error holds the secret", name)
+		if _, err := NewAuth(o); err == nil || strings.Contains(err.Error(), "tops3cret") {
+			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }
@@ -220,7 +220,7 @@ func TestUsersSeeOnlyTheirOwn(t *testing.T) {
 
 func TestSignedCallers(t *testing.T) {
 	secret := "whsec_" + base64.StdEncoding.EncodeToString([]byte(sharedSecret))
-	f := openAuthenticated(t, AuthOptions{Callers: map[string]string{"shop": secret, "raw": "a plain secret"}})
+	f := openAuthenticated(t, AuthOptions{Callers: map[string]string{"shop": secret, "raw": "a plain secret of 24 bytes"}})
 	const body = `{"campaign":"spring","user":"u1"}`
 	sign := func(name, key string, at time.Time, body string) []string {
 		stamp := fmt.Sprint(at.Unix())
@@ -236,7 +236,7 @@ func TestSignedCallers(t *testing.T) {
 		status           int
 	}{
 		{"good", "/v1/claims", body, sign("shop", sharedSecret, now, body), 202},
-		{"plain secret", "/v1/claims", body, sign("raw", "a plain secret", now, body), 200},
+		{"plain secret", "/v1/claims", body, sign("raw", "a plain secret of 24 bytes", now, body), 200},
 		{"batch", "/v1/claims/batch", `{"claims":[` + body + `]}`, sign("shop", sharedSecret, now, `{"claims":[`+body+`]}`), 200},
 		{"no user", "/v1/claims", `{"campaign":"spring"}`, sign("shop", sharedSecret, now, `{"campaign":"spring"}`), 400},
 		{"another body", "/v1/claims", strings.Replace(body, "u1", "u2", 1), sign("shop", sharedSecret, now, body), 401},
@@ -258,7 +258,4 @@ func TestSignedCallers(t *testing.T) {
 	r := f.call("GET", "/v1/users/u1/claims", "", sign("shop", sharedSecret, now, "")...)
 	want(t, "reads everything", r.status, 200)
 	want(t, "claims", len(r.body["claims"].([]any)), 1)
-	if _, err := NewAuth(AuthOptions{Callers: map[string]string{"x": "whsec_*"}}); err == nil || strings.Contains(err.Error(), "*") {
-		t.Errorf("a secret that is no base64: %v", err)
-	}
 }

@@ -76,7 +76,7 @@ func TestFailedBatchLeavesNothingBehind(t *testing.T) {
 			t.Errorf("claim %d: got %v", i, r.Err)
 		}
 	}
-	left, _ := f.Left("spring", "cash")
+	left := f.left("spring", "cash")
 	want(t, "left", left, 10)
 	d.SetCapacity(1 << 40)
 	for i, r := range f.ClaimBatch(context.Background(), reqs) {
@@ -84,7 +84,7 @@ func TestFailedBatchLeavesNothingBehind(t *testing.T) {
 			t.Errorf("claim %d: %+v, %v", i, r.Answer, r.Err)
 		}
 	}
-	left, _ = f.Left("spring", "cash")
+	left = f.left("spring", "cash")
 	want(t, "left", left, 8)
 }
 

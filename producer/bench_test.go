@@ -22,7 +22,7 @@ func benchFront(b *testing.B) *Front {
 	}
 	b.Cleanup(func() { log.Close() })
 	now := func() time.Time { return opens.Add(time.Minute) }
-	f, err := NewFront(Options{Log: log, Snapshot: compileCampaigns(b, testCampaigns()...), Dev: true, ReceiptKey: receiptKey, Now: now})
+	f, err := NewFront(b.Context(), Options{Log: log, Snapshot: compileCampaigns(b, testCampaigns()...), Dev: true, ReceiptKey: receiptKey, Now: now})
 	if err != nil {
 		b.Fatal(err)
 	}

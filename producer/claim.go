@@ -113,7 +113,7 @@ func (f *Front) reserve(ctx context.Context, e *entitlement) (Reservation, error
 		return r, refused
 	}
 	f.metrics.guardless.Inc()
-	f.logger.Warn("guard is down; going on without it", "claim_id", e.id, "err", err)
+	f.guardless.Tell("claim_id", e.id, "err", err)
 	return Reservation{Held: true}, nil
 }
 
@@ -187,13 +187,15 @@ func (f *Front) repeat(id gift.ClaimID, at fallbacklog.Position) (Answer, error)
 	return answer, nil
 }
 
-// late is the answer to a claim that may not be made: the refusal, or the recorded
-// claim where the window has closed since.
+// late is the answer to a claim that may not be made now: the recorded claim where
+// it was made before, else the refusal. What was accepted stays accepted, whatever
+// a reload has closed or taken away since.
 func (f *Front) late(ctx context.Context, id gift.ClaimID, refusal error) (Answer, error) {
-	if errors.Is(refusal, &gift.Error{Code: gift.CampaignClosed}) {
-		if at, ok, err := f.guard.Find(ctx, id); ok && err == nil {
-			return f.repeat(id, at)
-		}
+	if id.IsZero() {
+		return Answer{}, refusal
+	}
+	if at, ok, err := f.guard.Find(ctx, id); ok && err == nil {
+		return f.repeat(id, at)
 	}
 	return Answer{}, refusal
 }
@@ -215,11 +217,7 @@ func (f *Front) ours(doing string, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return told // the caller has gone
 	}
-	// A full disk fails every claim; one line a second tells it as well as all.
-	now := f.now().Unix()
-	if last := f.complained.Load(); now != last && f.complained.CompareAndSwap(last, now) {
-		f.logger.Error("cannot "+doing, "err", err)
-	}
+	f.unhandled.Tell("cannot", doing, "err", err)
 	return told
 }
 

@@ -45,6 +45,18 @@
 //     repeat harmless later
 //   - more claims in flight than Limits.InFlight: `overloaded`, at once
 //
+// # Who may claim
+//
+// A token (JWT) carries its user in `sub` and needs an `exp`. Its algorithm is one
+// of those configured, its `iss` and `aud` are the configured ones where there are
+// any, and a `crit` header is refused, for no extension is understood here. `exp`
+// and `nbf` are held against this machine's clock with a leeway for that of the
+// issuer, 30 s unless configured otherwise: a token is taken for so long after it
+// has expired. Package credential says which keys are taken.
+//
+// A registered caller signs its requests by Standard Webhooks 1.0 and speaks for
+// every user; a signature holds for 5 minutes.
+//
 // # Eligibility
 //
 // A segment is a file with a Roaring bitmap of user numbers, 32-bit or 64-bit, in

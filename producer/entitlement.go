@@ -18,27 +18,59 @@ type entitlement struct {
 	id       gift.ClaimID
 }
 
-// entitle checks a request against the snapshot. Where the window has closed it
-// returns the entitlement with the error: a repeat of a recorded claim is still
-// answered.
+// legible refuses a request with a text that people could not read as it is:
+// texts are shown again, in answers, logs and the stories of orders. The target is
+// not: it goes to the partner as it came.
+func (r *Request) legible() error {
+	if r.Campaign == "" {
+		return fieldError("campaign", "is missing: name the campaign")
+	}
+	if err := gift.CheckUser(r.User); err != nil {
+		return fieldError("user", "%v", err)
+	}
+	for _, f := range [...]struct{ name, text string }{
+		{"campaign", r.Campaign}, {"scene", r.Scene}, {"stage", r.Stage}, {"gift", r.Gift}, {"platform", r.Platform},
+	} {
+		if err := gift.CheckText(f.text); err != nil {
+			return fieldError(f.name, "%v", err)
+		}
+	}
+	// The other names are looked up; this one a gift need not know.
+	if r.Platform != "" {
+		if err := gift.CheckName(r.Platform); err != nil {
+			return fieldError("platform", "%v", err)
+		}
+	}
+	return nil
+}
+
+// entitle checks a request against the snapshot. With an error that is the
+// configuration's it returns the id that the claim has all the same: one that was
+// recorded under an earlier configuration is still answered. Without an id, the
+// error is the request's.
 func (s *Snapshot) entitle(req *Request, now time.Time) (entitlement, error) {
 	e := entitlement{user: req.User, platform: req.Platform, target: req.Target, stage: req.Stage}
-	if req.Campaign == "" {
-		return e, fieldError("campaign", "is missing: name the campaign")
-	}
-	if err := gift.CheckUser(req.User); err != nil {
-		return e, fieldError("user", "%v", err)
-	}
-	var ok bool
-	if e.campaign, ok = s.byName[req.Campaign]; !ok {
-		return e, &gift.Error{Code: gift.CampaignUnknown, Field: "campaign", Detail: "there is no campaign " + quoted(req.Campaign)}
-	}
-	c := e.campaign
-	if err := e.choose(req); err != nil {
+	if err := req.legible(); err != nil {
 		return e, err
 	}
-	e.id = c.ID.ClaimID(e.scene.Name, e.user, e.stage)
+	c, ok := s.byName[req.Campaign]
+	if !ok {
+		e.id = gift.NewCampaignID(req.Campaign).ClaimID(req.Scene, req.User, req.Stage)
+		return e, &gift.Error{Code: gift.CampaignUnknown, Field: "campaign", Detail: "there is no campaign " + quoted(req.Campaign)}
+	}
+	e.campaign = c
+	err := e.place(req)
+	scene := req.Scene
+	if e.scene != nil {
+		scene = e.scene.Name
+	}
+	e.id = c.ID.ClaimID(scene, e.user, e.stage)
+	if err == nil {
+		err = e.choose(req)
+	}
 	switch {
+	case err != nil:
+		return e, err
 	case now.Before(c.Opens):
 		return e, &gift.Error{Code: gift.CampaignNotOpen, Detail: "campaign " + c.Name + " opens at " + c.Opens.Format(time.RFC3339)}
 	case !now.Before(c.Closes):
@@ -49,8 +81,8 @@ func (s *Snapshot) entitle(req *Request, now time.Time) (entitlement, error) {
 	return e, e.fit()
 }
 
-// choose finds scene, stage and gift; an absent one is the only one there is.
-func (e *entitlement) choose(req *Request) error {
+// place finds scene and stage; an absent one is the only one there is.
+func (e *entitlement) place(req *Request) error {
 	c := e.campaign
 	if e.scene = c.onlyScene; req.Scene != "" {
 		e.scene = c.scenes[req.Scene]
@@ -60,15 +92,28 @@ func (e *entitlement) choose(req *Request) error {
 		return fieldError("scene", "is missing: campaign %s has %d scenes", c.Name, len(c.scenes))
 	case e.scene == nil:
 		return fieldError("scene", "campaign %s has no scene %s", c.Name, quoted(req.Scene))
-	}
-	switch {
 	case req.Stage == "" && len(e.scene.Stages) == 1:
 		e.stage = e.scene.Stages[0]
 	case req.Stage == "":
-		return fieldError("stage", "is missing: scene %s has %d stages", e.scene.Name, len(e.scene.Stages))
+		return fieldError("stage", "is missing: %s has %d stages", e.stagesOf(), len(e.scene.Stages))
 	case !hasStage(e.scene, req.Stage):
-		return fieldError("stage", "scene %s has no stage %s", e.scene.Name, quoted(req.Stage))
+		return fieldError("stage", "%s has no stage %s", e.stagesOf(), quoted(req.Stage))
 	}
+	return nil
+}
+
+// stagesOf names what has the stages: the scene, or the campaign where that has
+// none with a name.
+func (e *entitlement) stagesOf() string {
+	if e.scene.Name == "" {
+		return "campaign " + e.campaign.Name
+	}
+	return "scene " + e.scene.Name
+}
+
+// choose finds the gift; an absent one is the only one that can be chosen.
+func (e *entitlement) choose(req *Request) error {
+	c := e.campaign
 	if e.gift = c.onlyGift; req.Gift != "" {
 		e.gift = c.gifts[req.Gift]
 	}
@@ -92,11 +137,6 @@ func hasStage(s *gift.Scene, stage string) bool {
 
 // fit checks that the gift has something for the platform.
 func (e *entitlement) fit() error {
-	if e.platform != "" {
-		if err := gift.CheckName(e.platform); err != nil {
-			return fieldError("platform", "%v", err)
-		}
-	}
 	bound := false
 	for i := range e.gift.Items {
 		bound = bound || len(e.gift.Items[i].Platforms) > 0

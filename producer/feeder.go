@@ -11,6 +11,7 @@ import (
 
 	"manna/fallbacklog"
 	"manna/internal/disk"
+	"manna/internal/notice"
 	"manna/queue"
 )
 
@@ -41,6 +42,8 @@ type FeederOptions struct {
 type Feeder struct {
 	opts    FeederOptions
 	through atomic.Uint64
+	// Each of these comes as often as a batch does.
+	unmarked, untaken *notice.Repeated
 }
 
 // NewFeeder makes a feeder.
@@ -57,7 +60,11 @@ func NewFeeder(opts FeederOptions) (*Feeder, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &Feeder{opts: opts}
+	f := &Feeder{
+		opts:     opts,
+		unmarked: notice.NewRepeated(opts.Logger, slog.LevelWarn, "the watermark cannot be written; feeding goes on"),
+		untaken:  notice.NewRepeated(opts.Logger, slog.LevelWarn, "the queue takes nothing; trying again"),
+	}
 	from, err := f.watermark()
 	f.through.Store(uint64(from))
 	return f, err
@@ -114,7 +121,7 @@ func (f *Feeder) Run(ctx context.Context) error {
 		case err == nil:
 			marked = f.Through()
 		case errors.Is(err, disk.ErrFull):
-			f.opts.Logger.Warn("cannot write the watermark; feeding goes on", "queue", f.opts.Name, "err", err)
+			f.unmarked.Tell("queue", f.opts.Name, "err", err)
 		case ctx.Err() == nil:
 			return err
 		}
@@ -168,7 +175,7 @@ func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		f.opts.Logger.Warn("the queue takes nothing; trying again", "queue", f.opts.Name, "messages", len(msgs), "pause", pause, "err", err)
+		f.untaken.Tell("queue", f.opts.Name, "messages", len(msgs), "pause", pause, "err", err)
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
 		case <-timer.C:

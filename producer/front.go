@@ -13,13 +13,15 @@ import (
 
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/internal/notice"
 	"manna/queue"
 )
 
 // UserIndex finds the claims of a user: the ledger.
 type UserIndex interface {
 	// UserClaims gives the ids of at most limit claims of the user, newest first.
-	// asOf is how far the index has read where it lags, else zero.
+	// asOf is the time up to which they are complete; zero where that is now. An
+	// error means that the index cannot be asked, or knows nothing yet.
 	UserClaims(ctx context.Context, user string, limit int) (ids []gift.ClaimID, asOf time.Time, err error)
 }
 
@@ -88,20 +90,20 @@ type Front struct {
 	queue    Sender
 	receipts *receipts
 	limits   Limits
-	logger   *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
 	inFlight atomic.Int64
-	// complained is the second, in Unix time, of the last failure that was logged.
-	complained atomic.Int64
+	// Each of these may befall every request.
+	unhandled, unanswered, guardless, unindexed *notice.Repeated
 	// settling serialises what is done at most once to a claim: returns and
 	// settle requests.
 	settling [64]sync.Mutex
 }
 
 // NewFront rebuilds the guard and the stock from the log and gives a Front that
-// is ready to take claims.
-func NewFront(opts Options) (*Front, error) {
+// is ready to take claims. With a long log that takes a while; it ends with ctx's
+// error when ctx does.
+func NewFront(ctx context.Context, opts Options) (*Front, error) {
 	switch {
 	case opts.Log == nil || opts.Snapshot == nil:
 		return nil, errors.New("a front needs a log and a snapshot of the campaigns")
@@ -122,7 +124,11 @@ func NewFront(opts Options) (*Front, error) {
 	}
 	f := &Front{
 		log: opts.Log, dev: opts.Dev, guard: opts.Guard, stock: newStock(), users: opts.Users, queue: opts.Queue,
-		receipts: newReceipts(opts.ReceiptKey), limits: opts.Limits, logger: opts.Logger, now: opts.Now,
+		receipts: newReceipts(opts.ReceiptKey), limits: opts.Limits, now: opts.Now,
+		unhandled:  notice.NewRepeated(opts.Logger, slog.LevelError, "claims cannot be handled"),
+		unanswered: notice.NewRepeated(opts.Logger, slog.LevelError, "requests cannot be answered"),
+		guardless:  notice.NewRepeated(opts.Logger, slog.LevelWarn, "guard is down; claims go on without it"),
+		unindexed:  notice.NewRepeated(opts.Logger, slog.LevelWarn, "the ledger cannot list users' claims; claims go on"),
 	}
 	f.snapshot.Store(opts.Snapshot)
 	f.auth.Store(opts.Auth)
@@ -131,7 +137,7 @@ func NewFront(opts Options) (*Front, error) {
 		memory = newMemoryGuard()
 		f.guard = memory
 	}
-	if err := f.stock.rebuild(context.Background(), f.log, memory, f.logger); err != nil {
+	if err := f.stock.rebuild(ctx, f.log, memory, opts.Logger); err != nil {
 		return nil, err
 	}
 	var err error
@@ -148,16 +154,6 @@ func (f *Front) ReloadAuth(a *Auth) { f.auth.Store(a) }
 
 // Ready says why no claim can be accepted, nil where one can.
 func (f *Front) Ready() error { return f.log.Err() }
-
-// Left tells what is left of a gift; limited is false where its stock has no end
-// or nothing is known of it.
-func (f *Front) Left(campaign, name string) (left int64, limited bool) {
-	c := f.snapshot.Load().byName[campaign]
-	if c == nil || c.gifts[name] == nil {
-		return 0, false
-	}
-	return f.stock.left(c, c.gifts[name])
-}
 
 // enter admits n claims, or none where that would be more than are borne.
 func (f *Front) enter(n int) error {

@@ -109,7 +109,7 @@ func openFixtureOn(t *testing.T, d disk.Disk, dir string, change ...func(*Option
 	for _, c := range change {
 		c(&opts)
 	}
-	if f.Front, err = NewFront(opts); err != nil {
+	if f.Front, err = NewFront(t.Context(), opts); err != nil {
 		t.Fatal(err)
 	}
 	f.http = f.Handler()
@@ -224,3 +224,81 @@ func crashing(t *testing.T, change ...func(*Options)) (*fixture, *crashdisk.Disk
 }
 
 func user(i int) string { return fmt.Sprintf("u%d", i) }
+
+func TestOverload(t *testing.T) {
+	f := openFixture(t, func(o *Options) { o.Limits.InFlight = 2 })
+	if err := f.enter(2); err != nil {
+		t.Fatal(err)
+	}
+	told := f.refused(Request{Campaign: "spring", User: "u"}, gift.Overloaded)
+	if told.RetryAfter <= 0 {
+		t.Error("no Retry-After")
+	}
+	r := f.call("POST", "/v1/claims", `{"campaign":"spring","user":"u"}`)
+	want(t, "status", r.status, 503)
+	if r.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After header")
+	}
+	r = f.call("POST", "/v1/claims/batch", `{"claims":[{"campaign":"spring","user":"u"}]}`)
+	want(t, "batch status", r.status, 503)
+	f.leave(2)
+	f.claim(Request{Campaign: "spring", User: "u"})
+	want(t, "in flight", f.inFlight.Load(), 0)
+	// A batch larger than the limit is taken when it is alone.
+	for i, r := range f.ClaimBatch(context.Background(), []Request{{Campaign: "spring", User: "a"}, {Campaign: "spring", User: "b"}, {Campaign: "spring", User: "c"}}) {
+		if r.Err != nil {
+			t.Errorf("claim %d: %v", i, r.Err)
+		}
+	}
+}
+
+func TestReloadLeavesTheOldSnapshotAlone(t *testing.T) {
+	f := openFixture(t)
+	f.claim(Request{Campaign: "spring", User: "u"})
+	f.Reload(compileCampaigns(t, testCampaigns()[1]))
+	f.refused(Request{Campaign: "spring", User: "v"}, gift.CampaignUnknown)
+	f.Reload(compileCampaigns(t, testCampaigns()...))
+	want(t, "duplicate", f.claim(Request{Campaign: "spring", User: "u"}).Duplicate, true)
+}
+
+func TestNewFrontRefusesBadOptions(t *testing.T) {
+	f := openFixture(t)
+	good := Options{Log: f.log, Snapshot: f.snapshot.Load(), Dev: true, ReceiptKey: receiptKey}
+	for name, change := range map[string]func(*Options){
+		"no log":         func(o *Options) { o.Log = nil },
+		"no snapshot":    func(o *Options) { o.Snapshot = nil },
+		"no auth":        func(o *Options) { o.Dev = false },
+		"no receipt key": func(o *Options) { o.ReceiptKey = nil },
+	} {
+		o := good
+		change(&o)
+		if _, err := NewFront(t.Context(), o); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestRebuildEndsWithItsContext(t *testing.T) {
+	f := openFixture(t)
+	for i := range 50 {
+		f.claim(Request{Campaign: "spring", User: user(i)})
+	}
+	opts := Options{Log: f.log, Snapshot: f.snapshot.Load(), Dev: true, ReceiptKey: receiptKey}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := NewFront(ctx, opts); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+	// Also within one index, however long it is.
+	indexes, err := f.log.Seal(t.Context())
+	if err != nil || len(indexes) == 0 {
+		t.Fatalf("%d indexes, %v", len(indexes), err)
+	}
+	s, guard := newStock(), newMemoryGuard()
+	if err := s.restore(ctx, f.log, indexes[0], guard); !errors.Is(err, context.Canceled) || guard.len() != 0 {
+		t.Errorf("took %d claims in and ended with %v", guard.len(), err)
+	}
+	if err := s.restore(t.Context(), f.log, indexes[0], guard); err != nil || guard.len() != 50 {
+		t.Errorf("took %d claims in and ended with %v", guard.len(), err)
+	}
+}

@@ -5,7 +5,9 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +53,7 @@ func (f *Front) Handler() http.Handler {
 // refuse tells the caller of an error, and the log where it is ours.
 func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if _, told := errors.AsType[*gift.Error](err); !told && r.Context().Err() == nil {
-		f.logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		f.unanswered.Tell("method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	WriteProblem(w, err)
 }
@@ -280,19 +282,18 @@ func (f *Front) getUserClaims(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, list)
 }
 
-// list reads a page of a user's claims: those older than before, or the newest.
+// list reads a page of a user's claims: those behind before, or the newest.
 func (f *Front) list(ctx context.Context, user string, before gift.ClaimID, limit int) (*userClaims, error) {
 	found, asOf, err := f.claimsOf(ctx, user)
 	if err != nil {
 		return nil, err
 	}
 	if !before.IsZero() {
-		for i := range found {
-			if found[i].id == before {
-				found = found[i+1:]
-				break
-			}
+		last, err := f.cursor(ctx, user, before)
+		if err != nil {
+			return nil, err
 		}
+		found = slices.DeleteFunc(found, func(p place) bool { return comparePlaces(p, last) <= 0 })
 	}
 	list := &userClaims{User: user, Claims: []json.RawMessage{}, AsOf: asOf}
 	if len(found) > limit {
@@ -307,6 +308,26 @@ func (f *Front) list(ctx context.Context, user string, before gift.ClaimID, limi
 		list.Claims = append(list.Claims, appendAnswer(nil, &answer))
 	}
 	return list, nil
+}
+
+// cursor finds where the claim is that a page begins behind. It need not be listed
+// itself: the index that it came from may lag by now.
+func (f *Front) cursor(ctx context.Context, user string, id gift.ClaimID) (place, error) {
+	at, ok, err := f.guard.Find(ctx, id)
+	if err != nil {
+		return place{}, fmt.Errorf("claim %v from the guard: %w", id, err)
+	}
+	if ok {
+		rec, err := f.log.Read(at)
+		if err != nil {
+			return place{}, err
+		}
+		ok = rec.Claim != nil && rec.Claim.User == user
+	}
+	if !ok {
+		return place{}, fieldError("before", "%v is no claim of this user: take next of the page before, or leave it out for the first page", id)
+	}
+	return place{id, at}, nil
 }
 
 func getOpenAPI(w http.ResponseWriter, _ *http.Request) error {

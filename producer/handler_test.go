@@ -78,6 +78,13 @@ func TestBadInput(t *testing.T) {
 		{"target too deep", "POST", claims, `{"campaign":"spring","user":"u","target":{"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}}`, 400, gift.BadRequest, "target"},
 		{"invalid UTF-8", "POST", claims, "{\"campaign\":\"spring\",\"user\":\"\xff\"}", 400, gift.BadRequest, "user"},
 		{"lone surrogate", "POST", claims, `{"campaign":"spring","user":"\ud800"}`, 400, gift.BadRequest, "user"},
+		{"invisible user", "POST", claims, `{"campaign":"spring","user":"a\u202eb"}`, 400, gift.BadRequest, "user"},
+		{"invisible campaign", "POST", claims, `{"campaign":"spri\u200bng","user":"u"}`, 400, gift.BadRequest, "campaign"},
+		{"invisible scene", "POST", claims, `{"campaign":"spring","user":"u","scene":"rain\u2066"}`, 400, gift.BadRequest, "scene"},
+		{"invisible stage", "POST", claims, `{"campaign":"spring","user":"u","stage":"\u2028"}`, 400, gift.BadRequest, "stage"},
+		{"invisible gift", "POST", claims, `{"campaign":"spring","user":"u","gift":"cash\u00ad"}`, 400, gift.BadRequest, "gift"},
+		{"invisible platform", "POST", claims, `{"campaign":"spring","user":"u","platform":"i\u200dos"}`, 400, gift.BadRequest, "platform"},
+		{"invisible user in the path", "GET", "/v1/users/a%E2%80%AEb/claims", ``, 400, gift.BadRequest, "user"},
 		{"NUL in user", "POST", claims, `{"campaign":"spring","user":"a\u0000b"}`, 400, gift.BadRequest, "user"},
 		{"raw control character", "POST", claims, "{\"campaign\":\"spring\",\"user\":\"a\nb\"}", 400, gift.BadRequest, "user"},
 		{"no user", "POST", claims, `{"campaign":"spring"}`, 400, gift.BadRequest, "user"},
@@ -121,7 +128,6 @@ func TestBadInput(t *testing.T) {
 
 func TestBodyOfUnknownLength(t *testing.T) {
 	f := openFixture(t)
-	server := f.Server("")
 	for body, status := range map[string]int{
 		`{"campaign":"spring","user":"u"}`:                202,
 		`{"campaign":"` + strings.Repeat("x", 70<<10):     413,
@@ -135,7 +141,7 @@ func TestBodyOfUnknownLength(t *testing.T) {
 		}
 		r.ContentLength = -1
 		w := &recorder{header: http.Header{}}
-		server.Handler.ServeHTTP(w, r)
+		f.http.ServeHTTP(w, r)
 		want(t, fmt.Sprintf("%.20s", body), w.status, status)
 	}
 }
@@ -179,7 +185,7 @@ func TestUserClaims(t *testing.T) {
 	}
 	gone := f.claim(Request{Campaign: "spring", User: "ü/1"})
 	ids = append([]string{gone.Claim.ID.String()}, ids...)
-	f.claim(Request{Campaign: "spring", User: "another"})
+	other := f.claim(Request{Campaign: "spring", User: "another"})
 	list := func(query string) ([]string, reply) {
 		t.Helper()
 		r := f.call("GET", "/v1/users/"+url.PathEscape("ü/1")+"/claims"+query, "")
@@ -214,9 +220,22 @@ func TestUserClaims(t *testing.T) {
 	got, r = list("")
 	same(got, ids)
 	want(t, "as of", r.body["as_of"], any("2027-02-05T12:01:00Z"))
+	// A claim that the index has lost meanwhile still tells where its page begins.
+	ledger.ids = nil
+	got, _ = list("?before=" + gone.Claim.ID.String())
+	same(got, ids[1:])
+	for _, before := range []string{gift.ClaimID{9}.String(), other.Claim.ID.String()} {
+		r = f.call("GET", "/v1/users/"+url.PathEscape("ü/1")+"/claims?before="+before, "")
+		want(t, "status behind "+before, r.status, 400)
+		want(t, "its field", r.body["field"], any("before"))
+	}
 	ledger.err = errors.New("locked")
 	r = f.call("GET", "/v1/users/u/claims", "")
 	want(t, "status without the ledger", r.status, 503)
+	want(t, "code without the ledger", r.code(), string(gift.Unavailable))
+	if detail := r.body["detail"].(string); r.header.Get("Retry-After") == "" || !strings.Contains(detail, "rebuilt") || strings.Contains(detail, "locked") {
+		t.Errorf("without the ledger: got %s", r.text)
+	}
 }
 
 func TestSettle(t *testing.T) {

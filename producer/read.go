@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,8 @@ func (f *Front) story(id gift.OrderID) (*fallbacklog.Story, error) {
 const (
 	// maxPlaces bounds in how many stages one request looks for a user's claims.
 	maxPlaces = 4096
+	// maxIndexed bounds how many claims the index is asked for.
+	maxIndexed = 1000
 	// maxList bounds how many claims of a user one answer has.
 	maxList = 100
 	// usersWithin is how long the ledger may take.
@@ -114,9 +117,12 @@ func (f *Front) claimsOf(ctx context.Context, user string) (found []place, asOf 
 	if f.users != nil {
 		ctx, cancel := context.WithTimeout(ctx, usersWithin)
 		defer cancel()
-		more, lag, err := f.users.UserClaims(ctx, user, maxPlaces)
+		more, lag, err := f.users.UserClaims(ctx, user, maxIndexed)
 		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("claims of a user from the ledger: %w", err)
+			if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				f.unindexed.Tell("err", err)
+			}
+			return nil, time.Time{}, &gift.Error{Code: gift.Unavailable, Detail: "the index of users' claims is being opened or rebuilt from the log; come again", RetryAfter: soon()}
 		}
 		ids, asOf = append(ids, more...), lag
 	}
@@ -134,23 +140,22 @@ func (f *Front) claimsOf(ctx context.Context, user string) (found []place, asOf 
 			found = append(found, place{id, at})
 		}
 	}
-	slices.SortFunc(found, func(a, b place) int {
-		switch {
-		case a.at > b.at:
-			return -1
-		case a.at < b.at:
-			return 1
-		}
-		return slices.Compare(b.id[:], a.id[:])
-	})
+	slices.SortFunc(found, comparePlaces)
 	return found, asOf, nil
 }
 
-// idsOf are the ids of all claims that a user could make, at most maxPlaces.
+// comparePlaces orders claims with the newest first.
+func comparePlaces(a, b place) int {
+	return cmp.Or(cmp.Compare(b.at, a.at), slices.Compare(b.id[:], a.id[:]))
+}
+
+// idsOf are the ids of all claims that a user could make, at most maxPlaces, in
+// the order of the configuration.
 func (s *Snapshot) idsOf(user string) []gift.ClaimID {
 	var ids []gift.ClaimID
 	for _, c := range s.all {
-		for _, scene := range c.scenes {
+		for i := range c.Scenes {
+			scene := c.scenes[c.Scenes[i].Name]
 			for _, stage := range scene.Stages {
 				if len(ids) == maxPlaces {
 					return ids

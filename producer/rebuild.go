@@ -12,7 +12,8 @@ import (
 )
 
 // rebuild takes in the claims and the returns that the log has: into guard where
-// that is not nil, and into the stock. It reads indexes, several at once.
+// that is not nil, and into the stock. It reads indexes, several at once, until
+// ctx ends.
 func (s *stock) rebuild(ctx context.Context, log *fallbacklog.Log, guard *memoryGuard, logger *slog.Logger) error {
 	began := time.Now()
 	// Right after Open nothing is left to seal and this costs nothing.
@@ -28,7 +29,7 @@ func (s *stock) rebuild(ctx context.Context, log *fallbacklog.Log, guard *memory
 	for range min(runtime.GOMAXPROCS(0), len(indexes)) {
 		workers.Go(func() {
 			for x := range work {
-				err := s.restore(log, x, guard)
+				err := s.restore(ctx, log, x, guard)
 				mu.Lock()
 				done++
 				if failed == nil {
@@ -42,10 +43,18 @@ func (s *stock) rebuild(ctx context.Context, log *fallbacklog.Log, guard *memory
 		})
 	}
 	for _, x := range indexes {
-		work <- x
+		select {
+		case work <- x:
+			continue
+		case <-ctx.Done():
+		}
+		break
 	}
 	close(work)
 	workers.Wait()
+	if failed == nil {
+		failed = ctx.Err()
+	}
 	if failed != nil {
 		return fmt.Errorf("rebuild the guard from the log: %w", failed)
 	}
@@ -55,10 +64,17 @@ func (s *stock) rebuild(ctx context.Context, log *fallbacklog.Log, guard *memory
 	return nil
 }
 
+// lookEvery is how many rows are taken in between two looks at the context.
+const lookEvery = 1 << 12
+
 // restore takes in one index.
-func (s *stock) restore(log *fallbacklog.Log, x *fallbacklog.Index, guard *memoryGuard) error {
+func (s *stock) restore(ctx context.Context, log *fallbacklog.Log, x *fallbacklog.Index, guard *memoryGuard) error {
 	counts := make(map[stockKey]int64)
+	rows := 0
 	for row, err := range x.All() {
+		if rows++; rows%lookEvery == 1 && err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -65,20 +64,4 @@ func (s *signature) verify(body string) error {
 		}
 	}
 	return gift.Errorf(gift.Unauthenticated, "webhook-signature does not fit the request")
-}
-
-// decodeSecret reads a caller's secret. Its errors never hold it.
-func decodeSecret(secret string) ([]byte, error) {
-	encoded, ok := strings.CutPrefix(secret, "whsec_")
-	if !ok {
-		if secret == "" {
-			return nil, errors.New("is empty")
-		}
-		return []byte(secret), nil
-	}
-	b, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || len(b) == 0 {
-		return nil, errors.New("what follows whsec_ is not base64")
-	}
-	return b, nil
 }

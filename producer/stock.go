@@ -78,11 +78,3 @@ func (s *stock) takeOf(c *campaign, g *gift.Gift, keep int64) bool {
 
 // giveBack undoes a take.
 func (s *stock) giveBack(campaign, name string, count int64) { s.of(campaign, name).Add(-count) }
-
-// left tells what is left of a gift; limited is false where it has no end.
-func (s *stock) left(c *campaign, g *gift.Gift) (left int64, limited bool) {
-	if g.Stock == 0 {
-		return 0, false
-	}
-	return max(0, g.Stock-s.of(c.Name, g.Name).Load()), true
-}

@@ -14,13 +14,15 @@ import (
 
 func newCheck(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:   "check [FILE]",
-		Short: "Say what is understood of a configuration, and whether its promises can be kept",
+		Use:        "check [FILE]",
+		SuggestFor: []string{"plan"},
+		Short:      "Say what is understood of a configuration, and whether its promises can be kept",
 		Long: "Reads a configuration (default: the file of --config) and says what is understood of it:\n" +
 			"the windows, the lanes, and for each partner how long the whole stock takes at its rate\n" +
 			"against the campaign's promise. The exit code is 1 for an invalid file and where a promise\n" +
 			"cannot be kept.",
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: arguments(files("yaml", "yml")),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := e.config
 			if len(args) == 1 {

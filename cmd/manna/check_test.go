@@ -37,7 +37,7 @@ partners:
     timeout: 2s
     secret: "${CHECK_TEST_SECRET}"
     request: {headers: {Authorization: "Bearer ${CHECK_TEST_SECRET}"}}
-  points: {url: "https://points.example/grant", idempotent: true, rate: 900/m, retry: []}
+  points: {url: "https://points.example/grant", idempotent: true, rate: 3000/m, retry: []}
 campaigns:
   spring:
     opens: 2027-02-05T20:00:00+08:00
@@ -89,13 +89,13 @@ Campaigns
 Lanes
   PARTNER  RATE   IN FLIGHT  FULL RATE IF ANSWERED IN  TIMEOUT  RETRIES          BREAKER OPENS                                      IF UNCLEAR
   midas    100/s  20         200ms                     2s       6 over 1h12m36s  at 50% of 20+ calls in 20s, for 15s; slow is 1s    ask
-  points   15/s   38         2.533s                    5s       none             at 50% of 20+ calls in 50s, for 15s; slow is 2.5s  repeat
+  points   50/s   125        2.5s                      5s       none             at 50% of 20+ calls in 50s, for 15s; slow is 2.5s  repeat
 
 Promises, if the whole stock is claimed at once
   PARTNER  CAMPAIGN  ORDERS     WAITING  TAKES   PROMISE  
   midas    spring    360,000    360,000  1h      2h       kept
   midas    autumn    unlimited  ?        ?       48h      cannot be bounded: a gift has no stock
-  points   spring    90,000     90,000   1h40m   2h       kept
+  points   spring    90,000     90,000   30m     2h       kept
 
 1 warning
 ` + file + `:31:13: campaigns.autumn.gifts.leaf: has no stock: as many are given as are claimed, and nobody can say when they are delivered

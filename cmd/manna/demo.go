@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,8 +14,9 @@ import (
 func newDemo(e *env) *cobra.Command {
 	o := demo.Options{Progress: os.Stderr}
 	cmd := &cobra.Command{
-		Use:   "demo",
-		Short: "Run the whole pipeline against slow, lying partners, and check every promise",
+		Use:        "demo",
+		SuggestFor: []string{"drill", "load"},
+		Short:      "Run the whole pipeline against slow, lying partners, and check every promise",
 		Long: `Run the whole pipeline on this machine in about a minute: a server and three
 partners as processes of their own, claims several times faster than the partners
 take them, a fifth of them repeats, SIGKILL to the server half way. It ends with a
@@ -30,6 +32,9 @@ code 1 where one was broken.`,
 			}
 			o.Quiet = e.json
 			result, err := demo.Run(cmd.Context(), o)
+			if i, ok := errors.AsType[*demo.Interrupted](err); ok {
+				return partly{fmt.Errorf("%w %w", errInterrupted, i), i}
+			}
 			if err != nil {
 				return err
 			}
@@ -46,5 +51,6 @@ code 1 where one was broken.`,
 	cmd.Flags().Uint64Var(&o.Seed, "seed", 0, "`seed` of users, gifts and the partners' faults (default: a random one, which is shown)")
 	cmd.Flags().BoolVar(&o.NoCrash, "no-crash", false, "leave the SIGKILL out")
 	cmd.Flags().StringVar(&o.Keep, "keep", "", "`directory` to keep configuration, data and the processes' logs in")
+	completeFlag(cmd, "keep", directories)
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ func newInit(e *env) *cobra.Command {
 		Short: "Write a commented configuration to begin with",
 		Long: "Writes a commented configuration (default: the file of --config) that `manna serve --dev`\n" +
 			"runs as it is, beside `manna partner-sim`. An existing file is left alone.",
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: arguments(files("yaml", "yml")),
 		RunE: func(_ *cobra.Command, args []string) error {
 			file := e.config
 			if len(args) == 1 {
@@ -56,8 +58,11 @@ func writeStarter(file string, force bool) error {
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists already: name another file, or overwrite it with --force", file)
 	}
+	if dir := filepath.Dir(file); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no directory %s: make it with `mkdir -p %s`, or name another file", dir, shellQuote(dir))
+	}
 	if err != nil {
-		return fmt.Errorf("writing the configuration: %w", err)
+		return fmt.Errorf("cannot write the configuration: %w: name a file in a directory that you may write to", err)
 	}
 	_, err = f.Write(config.Starter(time.Now()))
 	return errors.Join(err, f.Close())

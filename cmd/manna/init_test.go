@@ -48,6 +48,10 @@ func TestInitNeverOverwrites(t *testing.T) {
 	if got, _ := os.ReadFile(file); !strings.Contains(string(got), "partners:") {
 		t.Errorf("the file is not overwritten: %q", got)
 	}
+	dir := filepath.Join(t.TempDir(), "not yet")
+	if code, _, errOut := command(t, "init", filepath.Join(dir, "x.yaml")); code != exitWrong || !strings.Contains(errOut, "mkdir -p '"+dir+"'") {
+		t.Errorf("in a missing directory: got exit code %d and %q", code, errOut)
+	}
 	if code, _, errOut := command(t, "init", filepath.Join(file, "x.yaml")); code != exitWrong || errOut == "" {
 		t.Errorf("below a file: got exit code %d and %q", code, errOut)
 	}

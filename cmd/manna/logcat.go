@@ -25,7 +25,7 @@ type logFilter struct {
 	min, max time.Time
 }
 
-func (f *logFilter) flags(cmd *cobra.Command) {
+func (f *logFilter) flags(e *env, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.order, "order", "", "only records of this order `id`, its claim's included")
 	cmd.Flags().StringVar(&f.claim, "claim", "", "only records of this claim `id` and its orders")
 	cmd.Flags().StringVar(&f.user, "user", "", "only claims of this `user`, and what happened to them")
@@ -33,6 +33,8 @@ func (f *logFilter) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.kind, "kind", "", "only records of this `kind`: claimed, granted, …")
 	cmd.Flags().StringVar(&f.from, "from", "", "only records at or after this `time`")
 	cmd.Flags().StringVar(&f.to, "to", "", "only records before this `time`")
+	completeFlag(cmd, "partner", e.configured(partnerNames))
+	completeFlag(cmd, "kind", words(kindNames()...))
 }
 
 func (f *logFilter) parse() (err error) {
@@ -125,7 +127,7 @@ func newLogCat(e *env, where func() (string, error)) *cobra.Command {
 			})
 		},
 	}
-	f.flags(cmd)
+	f.flags(e, cmd)
 	return cmd
 }
 
@@ -140,7 +142,7 @@ func newLogExport(e *env, where func() (string, error)) *cobra.Command {
 			return eachRecord(cmd, where, &f, e.out, func(w io.Writer, rec *fallbacklog.Record) error { return json.NewEncoder(w).Encode(rec) })
 		},
 	}
-	f.flags(cmd)
+	f.flags(e, cmd)
 	return cmd
 }
 

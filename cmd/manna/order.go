@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"manna/console"
+	"manna/console/client"
 	"manna/fallbacklog"
 	"manna/gift"
 	"manna/internal/config"
@@ -43,7 +44,7 @@ directory is read instead.`,
 			case err == nil:
 				err = a.call(cmd.Context(), "GET", "/v1/admin/orders/"+id.String(), nil, &s)
 			}
-			if errors.Is(err, errNoServer) && c != nil && !reissue {
+			if errors.Is(err, client.ErrNoServer) && c != nil && !reissue {
 				s, err = orderFromLog(cmd.Context(), c, id)
 			}
 			if err != nil {
@@ -73,7 +74,7 @@ func newClaim(e *env) *cobra.Command {
 			if err == nil {
 				err = a.call(cmd.Context(), "GET", "/v1/admin/claims/"+id.String(), nil, &s)
 			}
-			if errors.Is(err, errNoServer) && c != nil {
+			if errors.Is(err, client.ErrNoServer) && c != nil {
 				s, err = claimFromLog(cmd.Context(), c, id)
 			}
 			if err != nil {
@@ -103,7 +104,7 @@ func orderFromLog(ctx context.Context, c *config.Config, id gift.OrderID) (conso
 			return console.Tell(s, time.Now()), nil
 		}
 	}
-	return console.Story{}, fmt.Errorf("not_found: no order %v in the log in %s", id, c.Data)
+	return console.Story{}, gift.Errorf(gift.NotFound, "no order %v in the log in %s", id, c.Data)
 }
 
 func claimFromLog(ctx context.Context, c *config.Config, id gift.ClaimID) (console.ClaimStory, error) {
@@ -112,7 +113,7 @@ func claimFromLog(ctx context.Context, c *config.Config, id gift.ClaimID) (conso
 		return console.ClaimStory{}, err
 	}
 	if claim == nil {
-		return console.ClaimStory{}, fmt.Errorf("not_found: no claim %v in the log in %s", id, c.Data)
+		return console.ClaimStory{}, gift.Errorf(gift.NotFound, "no claim %v in the log in %s", id, c.Data)
 	}
 	return console.TellClaim(claim, stories, time.Now()), nil
 }

@@ -10,13 +10,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"manna/consumer"
+	"manna/gift"
 )
 
 func newPartner(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:   "partner [NAME]",
-		Short: "Show how the lanes of a running server stand",
-		Args:  usageArgs(cobra.MaximumNArgs(1)),
+		Use:               "partner [NAME]",
+		Short:             "Show how the lanes of a running server stand",
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: arguments(e.configured(partnerNames)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, _, err := e.admin()
 			if err != nil {
@@ -35,7 +37,7 @@ func newPartner(e *env) *cobra.Command {
 						return e.print(p, func(w io.Writer) error { return laneTable(w, []consumer.LaneStatus{p}) })
 					}
 				}
-				return fmt.Errorf("no partner %q; there are: %s", args[0], strings.Join(names, ", "))
+				return gift.Errorf(gift.NotFound, "there is no partner %q; there are: %s", args[0], strings.Join(names, ", "))
 			}
 			return e.print(got, func(w io.Writer) error { return laneTable(w, got.Partners) })
 		},

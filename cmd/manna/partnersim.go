@@ -65,6 +65,8 @@ of a script file can also be seen at /script; flags win over the file.`,
 	for _, s := range p.shares() {
 		f.Float64Var(s.value, s.flag, 0, s.usage)
 	}
+	completeFlag(cmd, "script", files("json"))
+	completeFlag(cmd, "query", words(partnertest.QueryAnswers, partnertest.QueryPending, partnertest.QueryAbsent))
 	return cmd
 }
 

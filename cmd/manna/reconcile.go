@@ -35,6 +35,9 @@ the report is incomplete.`,
 				}
 				*at = t
 			}
+			if !request.To.IsZero() && !request.From.Before(request.To) {
+				return usageError{fmt.Errorf("--to %s is not after --from %s: a run looks at claims from the one until before the other", to, from)}
+			}
 			a, _, err := e.admin()
 			if err != nil {
 				return err
@@ -55,6 +58,7 @@ the report is incomplete.`,
 	cmd.Flags().StringVar(&request.Campaign, "campaign", "", "only this `campaign`")
 	cmd.Flags().StringVar(&from, "from", "", "claims accepted at or after this `time`")
 	cmd.Flags().StringVar(&to, "to", "", "claims accepted before this `time`")
+	completeFlag(cmd, "campaign", e.configured(campaignNames))
 	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "report only, reissue nothing")
 	return cmd
 }

@@ -27,7 +27,8 @@ func newServe(e *env) *cobra.Command {
 operators on listen.admin.
 
 SIGHUP reads the configuration again: whole or not at all. SIGTERM or SIGINT
-stops in order, within the configuration's shutdown; a second one stops at once.`,
+stops in order, within the configuration's shutdown; another one, a second later or
+more, stops at once.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var l slog.Level
@@ -39,6 +40,7 @@ stops in order, within the configuration's shutdown; a second one stops at once.
 	}
 	cmd.Flags().BoolVar(&dev, "dev", false, "ask nobody who they are; listens on loopback only")
 	cmd.Flags().StringVar(&level, "log", "info", "least `level` to log: debug, info, warn or error")
+	completeFlag(cmd, "log", words("debug", "info", "warn", "error"))
 	return cmd
 }
 
@@ -62,7 +64,7 @@ func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
 	running := make(chan *node.Node, 1)
 	stop := make(chan struct{})
 	defer close(stop)
-	go signals(ctx, e.config, logger, hangup, running, stop)
+	go reload(e.config, logger, hangup, running, stop)
 	n, err := node.Open(ctx, node.Options{Config: c, Dev: dev, Version: version, Logger: logger})
 	if errors.Is(err, disk.ErrLocked) {
 		return fmt.Errorf("%w: one process owns a data directory; stop the other, or set another `data` in %s", err, e.config)
@@ -82,18 +84,18 @@ func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
 	return n.Run(ctx)
 }
 
-// signals reloads on SIGHUP, once the node runs, and ends the process on a second
-// SIGTERM or SIGINT.
-func signals(ctx context.Context, file string, logger *slog.Logger, hangup <-chan os.Signal, running <-chan *node.Node, stop <-chan struct{}) {
+// reload reads the configuration again on SIGHUP, once the node runs, until stop is
+// closed.
+func reload(file string, logger *slog.Logger, hangup <-chan os.Signal, running <-chan *node.Node, stop <-chan struct{}) {
 	var n *node.Node
-	var reload <-chan os.Signal // hangup, as soon as there is something to reload
-	again := make(chan os.Signal, 1)
-	asked := ctx.Done()
+	select {
+	case n = <-running:
+	case <-stop:
+		return
+	}
 	for {
 		select {
-		case n = <-running:
-			reload = hangup
-		case <-reload:
+		case <-hangup:
 			c, err := config.Load(file)
 			if err == nil {
 				err = n.Reload(c)
@@ -101,13 +103,6 @@ func signals(ctx context.Context, file string, logger *slog.Logger, hangup <-cha
 			if err != nil {
 				logger.Error("configuration refused; the one in force goes on", "file", file, "err", err)
 			}
-		case <-asked:
-			asked = nil
-			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-			defer signal.Stop(again)
-		case <-again:
-			logger.Warn("stopped at once; what was under way is looked into after the next start")
-			os.Exit(exitWrong)
 		case <-stop:
 			return
 		}

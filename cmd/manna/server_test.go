@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"manna/console"
+	"manna/console/client"
 	"manna/delivery/partnertest"
 	"manna/fallbacklog"
 	"manna/gift"
@@ -128,8 +129,27 @@ func (s *server) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, `"public":`) {
 		s.t.Fatalf("the server ended before it listened: %v %s", err, line)
+	}
+}
+
+// ready waits until every room of the server is open.
+func (s *server) ready() {
+	s.t.Helper()
+	defer http.DefaultClient.CloseIdleConnections()
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		res, err := http.Get("http://" + s.admin + "/readyz")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return
+		}
+		if time.Since(began) > patience {
+			s.t.Fatal("the server is not ready")
+		}
 	}
 }
 
@@ -187,8 +207,7 @@ func (s *server) status(ctx context.Context) (status console.Status, err error) 
 	if err != nil {
 		return status, err
 	}
-	c := client{base: "http://" + s.admin, token: token}
-	return status, c.call(ctx, http.MethodGet, "/v1/admin/status", nil, &status)
+	return status, client.New(s.admin, token).Call(ctx, http.MethodGet, "/v1/admin/status", nil, &status)
 }
 
 // settle waits until no order is on its way.

@@ -38,6 +38,7 @@ breaker. A held switch stays held over restarts until it is set to auto.`,
 			}
 			return nil
 		}),
+		ValidArgsFunction: arguments(e.configured(switchNames), words("open", "closed", "auto")),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return listSwitches(cmd, e)

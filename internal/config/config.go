@@ -101,15 +101,19 @@ type Auth struct {
 	Callers []Caller // servers that sign their requests, in the order of the file
 }
 
-// JWT is `jwt: {algorithms, key_file, issuer, audience}`.
+// JWT is `jwt: {algorithms, key_file, issuer, audience, leeway}`.
 type JWT struct {
 	Algorithms []string // accepted ones: RS256, ES256, EdDSA, HS256 and their kin; all symmetric or none
-	KeyFile    string   // the public key in PEM, or the shared secret of HS…
+	KeyFile    string   // public keys in PEM, or the shared secret of HS…: as many bytes as its hash has
 	Issuer     string   // required `iss`; empty: any
 	Audience   string   // required in `aud`; empty: any
+	// Leeway is how long a token is taken after its `exp` and before its `nbf`,
+	// because the issuer's clock may be off. Default 30s, at most 5m.
+	Leeway time.Duration
 }
 
-// Caller is one of `callers: {name: {secret}}`.
+// Caller is one of `callers: {name: {secret}}`. The secret is whsec_ and base64, or
+// the key's own bytes; the key has at least 24.
 type Caller struct {
 	Name   string
 	Secret Secret
@@ -134,8 +138,8 @@ func Load(path string) (*Config, error) {
 }
 
 // Parse reads data as the file called name, whose directory relative paths start
-// from. It opens nothing; it looks whether the files that are named exist. Its
-// error is Errors.
+// from. It looks whether the files that are named exist, and opens the key file
+// of tokens alone. Its error is Errors.
 func Parse(name string, data []byte, lookup func(env string) (string, bool)) (*Config, error) {
 	d := open(name, data, lookup)
 	c := &Config{File: name, doc: d}
@@ -217,30 +221,41 @@ func (d *document) path(p string) string {
 }
 
 // existing reads the path of a file that must be there.
-func (v value) existing(into *string) {
+func (v value) existing(into *string) bool {
 	var s string
 	if !v.text(&s) {
-		return
+		return false
 	}
 	path := v.doc.path(s)
 	info, err := os.Stat(path)
-	shown := path
-	if _, masked := v.doc.written[v.key]; masked {
-		shown = v.doc.written[v.key]
-	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		v.fail("put the file there, or correct the path: it starts from the directory of this configuration", "there is no file %s", clip(shown))
+		v.fail("put the file there, or correct the path: it starts from the directory of this configuration", "there is no file %s", v.shownPath(path))
 	case err != nil:
-		// The system's error repeats the path, which may come from a variable.
-		var e *fs.PathError
-		if errors.As(err, &e) {
-			err = e.Err
-		}
-		v.fail("correct the path or the rights", "the file %s cannot be read: %v", clip(shown), err)
+		v.unreadable(path, err)
 	case !info.Mode().IsRegular():
-		v.fail("name a file", "%s is no file", clip(shown))
+		v.fail("name a file", "%s is no file", v.shownPath(path))
 	default:
 		*into = path
+		return true
 	}
+	return false
+}
+
+// unreadable reports a file that is there and cannot be read.
+func (v value) unreadable(path string, err error) {
+	// The system's error repeats the path, which may come from a variable.
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	v.fail("correct the path or the rights", "the file %s cannot be read: %v", v.shownPath(path), err)
+}
+
+// shownPath gives a path as it may be shown.
+func (v value) shownPath(path string) string {
+	if written, ok := v.doc.written[v.key]; ok {
+		path = written
+	}
+	return clip(path)
 }

@@ -15,6 +15,10 @@
 // file, line, column, the line with a caret and what to write instead. There is
 // no half-read Config. What is odd but may be meant is in Config.Warnings.
 //
+// Secrets and keys are held to package credential: one that is malformed or too
+// weak is an error of the file. A partner's weak secret is a warning, for it may
+// be the partner's choice.
+//
 // # Secrets
 //
 // ${NAME} in a text (a secret, an address, a path, a header, a body) stands for

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"manna/gift"
+	"manna/internal/credential"
 )
 
 // Partner is one of `partners: {name: …}`: who hands gifts over, and what they
@@ -29,8 +31,9 @@ type Partner struct {
 	// `idempotent`, default false: claiming it wrongly hands gifts out twice,
 	// not claiming it costs a parked order where nobody can be asked.
 	Idempotent bool
-	// Rate is how many calls the partner bears: in no second more. `rate`,
-	// required: 3000/s, 900/m, 50/h.
+	// Rate is how many calls the partner bears: in no second are more begun, and
+	// at its door, where the way there has moved them, it sees at most 2 % more, or
+	// one call where 2 % is less than one. `rate`, required: 3000/s, 900/m, 50/h.
 	Rate gift.Rate
 	// MaxInFlight bounds calls at a time. `max_in_flight`, default as many as
 	// keep the rate while each call takes breaker.slow_call, at most 1024.
@@ -135,12 +138,17 @@ func (p *Partner) read(o *object) {
 	p.Adapter = "http"
 	o.word("adapter", &p.Adapter, "http")
 	p.readAddresses(o)
-	if o.secret("secret", &p.Secret) {
-		o.secretWarnings(p.Secret)
+	if key, ok := o.signing(&p.Secret); ok {
+		// It may be the partner's choice, so it is told and not refused.
+		if weak, ok := errors.AsType[*credential.Error](credential.Strong(key)); ok {
+			o.place("secret").warn(weak.Remedy, "%s", weak.Problem)
+		}
 	}
 	o.boolean("idempotent", &p.Idempotent)
 	if v, ok := o.need("rate", "write rate: and what the partner bears, like 3000/s, 900/m or 50/h"); ok {
-		v.rate(&p.Rate)
+		if v.rate(&p.Rate) {
+			v.lowRate(p.Rate)
+		}
 	}
 	p.readTimes(o)
 	p.readBreaker(o)
@@ -152,6 +160,28 @@ func (p *Partner) read(o *object) {
 		o.warn("write idempotent: true if the partner grants a repeated Idempotency-Key once, or give its query_url",
 			"cannot be asked and does not dedupe: each call without a clear answer waits for a person")
 	}
+}
+
+// fineRate is the rate from which on 2 % of it is a whole call.
+const fineRate = 50
+
+// lowRate tells what is held at the door of a partner with a low rate. Starts keep
+// to it exactly, and the way to the partner puts them nearer together.
+func (v value) lowRate(r gift.Rate) {
+	if r >= fineRate {
+		return
+	}
+	starts := max(1, int(r))
+	v.warn("nothing, if the partner bears that; else write a rate lower by one call",
+		"is below %d/s, where 2 %% is less than one call: no second has more than %s begun, and at the partner's door it may be %d, as long as the times on the way there differ by less than %s",
+		fineRate, calls(starts), starts+1, Short(r.Interval().Round(time.Millisecond)))
+}
+
+func calls(n int) string {
+	if n == 1 {
+		return "1 call"
+	}
+	return strconv.Itoa(n) + " calls"
 }
 
 func (p *Partner) readAddresses(o *object) {

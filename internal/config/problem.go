@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 )
@@ -24,15 +25,7 @@ type Problem struct {
 // line, the first of which editors and CI can jump to.
 func (p Problem) Error() string {
 	var b strings.Builder
-	b.WriteString(p.File)
-	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Column)
-	}
-	b.WriteString(": ")
-	if p.Key != "" {
-		b.WriteString(p.Key + ": ")
-	}
-	b.WriteString(p.Message)
+	b.WriteString(p.head())
 	if p.Line > 0 {
 		number := fmt.Sprintf("%4d", p.Line)
 		fmt.Fprintf(&b, "\n%s | %s", number, p.Source)
@@ -42,6 +35,30 @@ func (p Problem) Error() string {
 		b.WriteString("\n     = " + p.Remedy)
 	}
 	return b.String()
+}
+
+// head is where the problem is and what it is.
+func (p Problem) head() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Column)
+	}
+	b.WriteString(": ")
+	if p.Key != "" {
+		b.WriteString(p.Key + ": ")
+	}
+	b.WriteString(p.Message)
+	return b.String()
+}
+
+// LogValue gives the problem in one line, as a log needs it.
+func (p Problem) LogValue() slog.Value {
+	text := p.head()
+	if p.Remedy != "" {
+		text += ": " + p.Remedy
+	}
+	return slog.StringValue(text)
 }
 
 // caret is the line that points at the place. It repeats tabs, so that it stands
@@ -71,6 +88,15 @@ func (e Errors) Error() string {
 		texts[i] = p.Error()
 	}
 	return strings.Join(texts, "\n")
+}
+
+// LogValue gives the problems in one line.
+func (e Errors) LogValue() slog.Value {
+	texts := make([]string, len(e))
+	for i, p := range e {
+		texts[i] = p.LogValue().String()
+	}
+	return slog.StringValue(strings.Join(texts, "; "))
 }
 
 func sortProblems(problems []Problem) {

@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"manna/gift"
+	"manna/internal/schedule"
 )
 
 const (
@@ -225,31 +224,15 @@ func (c *Config) readReconcile(o *object) {
 	})
 }
 
-// cron reads five fields. The zone prefix is refused before the parser sees it:
-// runs are in UTC, and "TZ=UTC" without fields makes the parser panic.
+// cron reads when the reconciler runs.
 func (v value) cron(into *string) {
-	const want = `write five fields in UTC, minute hour day month weekday, like "7 * * * *" for seven past every hour`
-	s, ok := v.plain(want)
+	s, ok := v.plain(schedule.Want)
 	if !ok {
 		return
 	}
-	s = strings.TrimSpace(s)
-	switch {
-	case strings.Contains(s, "TZ="):
-		v.fail(want, "takes no zone: runs are in UTC")
-		return
-	case strings.HasPrefix(s, "@"):
-		v.fail(want, "%q is counted from the start of the process, so a restart would shift it", clip(s))
+	if _, err := schedule.Parse(s); err != nil {
+		v.fail(schedule.Want, "%v", err)
 		return
 	}
-	schedule, err := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow).Parse(s)
-	if err != nil {
-		v.fail(want, "%q is no schedule: %v", clip(s), err)
-		return
-	}
-	if schedule.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		v.fail(want, "%q never comes", clip(s))
-		return
-	}
-	*into = s
+	*into = strings.TrimSpace(s)
 }

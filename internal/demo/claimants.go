@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -102,7 +103,8 @@ func (c *crowd) run(ctx context.Context, half func()) error {
 	c.http.CloseIdleConnections()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.failed
+	// ctx may have ended while nobody was at work.
+	return cmp.Or(c.failed, ctx.Err())
 }
 
 func pick(r *rand.Rand) string {

@@ -1,12 +1,10 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net"
 	"net/http"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"manna/console"
+	"manna/console/client"
 	"manna/delivery/partnertest"
 	"manna/fallbacklog"
 	"manna/gift"
@@ -63,41 +62,71 @@ type run struct {
 	public   string
 	crowd    *crowd
 	view     *view
-	http     http.Client
+	began    time.Time
 
 	kills int
 
 	mu     sync.Mutex
 	server *process
-	token  string // of its admin port
+	desk   *client.Client // of the server's admin port
 }
 
 const (
 	settleTime = 4 * time.Minute // what is not final by then counts as unsettled
 	pollEvery  = 250 * time.Millisecond
 	stopTime   = 20 * time.Second
+	answerTime = 2 * time.Minute // bounds a request to the admin port
 )
 
-// Run runs the demo. An error means that it could not be run to its end; a
-// broken promise is told in the result.
+// Interrupted is the error of a demo whose context ended: how far it had come.
+type Interrupted struct {
+	Requests   int64   `json:"requests"` // sent, of
+	Of         int     `json:"of"`
+	Claims     int64   `json:"claims"`     // accepted
+	Duplicates int64   `json:"duplicates"` // requests that were answered duplicate
+	Kills      int     `json:"kills"`
+	Seed       uint64  `json:"seed"`
+	ElapsedS   float64 `json:"elapsed_s"`
+	KeptIn     string  `json:"kept_in,omitempty"`
+}
+
+func (i *Interrupted) Error() string {
+	text := fmt.Sprintf("after %.0f s: %d of %d requests sent, %d claims accepted, nothing checked; a demo does not go on: `manna demo --claims %d --seed %d` makes the same claims again",
+		i.ElapsedS, i.Requests, i.Of, i.Claims, i.Of, i.Seed)
+	if i.KeptIn != "" {
+		text += fmt.Sprintf("; what it left is in %s, so --keep has to name another directory then", i.KeptIn)
+	}
+	return text
+}
+
+// Run runs the demo. An error means that it could not be run to its end, an
+// *Interrupted one that ctx ended first; a broken promise is told in the result.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	r := &run{Options: o, plan: newPlan(o.Claims, o.Seed), urls: make(map[string]string)}
-	r.http.Timeout = 2 * time.Minute
-	if r.dir = o.Keep; r.dir == "" {
-		dir, err := os.MkdirTemp("", "manna-demo-")
-		if err != nil {
+	r := &run{Options: o, plan: newPlan(o.Claims, o.Seed), urls: make(map[string]string), began: time.Now()}
+	var err error
+	if o.Keep == "" {
+		if r.dir, err = os.MkdirTemp("", "manna-demo-"); err != nil {
 			return nil, err
 		}
-		defer os.RemoveAll(dir)
-		r.dir = dir
-	} else if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return nil, err
+		defer os.RemoveAll(r.dir)
+	} else {
+		// Absolute: the configuration in it names paths below it.
+		if r.dir, err = filepath.Abs(o.Keep); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(r.dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := os.Stat(filepath.Join(r.dir, "data")); err == nil {
 		return nil, fmt.Errorf("%s holds the data of an earlier demo: name another directory", r.dir)
 	}
 	defer r.end()
 	result, err := r.run(ctx)
+	if err != nil && ctx.Err() != nil {
+		r.view.note("interrupted; the processes are stopped in order")
+		return nil, r.interrupted()
+	}
 	if err != nil && o.Keep == "" {
 		err = fmt.Errorf("%w (run with --keep DIR to look at the logs of its processes)", err)
 	}
@@ -105,7 +134,6 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 }
 
 func (r *run) run(ctx context.Context) (*Result, error) {
-	began := time.Now()
 	r.view = newView(r.Options, r.plan)
 	if err := r.startPartners(ctx); err != nil {
 		return nil, err
@@ -116,13 +144,18 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err := r.startServer(ctx); err != nil {
 		return nil, err
 	}
+	// What goes on beside the claims ends with this call, whatever its outcome.
+	ctx, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer cancel()
 	watching, stopWatching := context.WithCancel(ctx)
-	var watch sync.WaitGroup
-	watch.Go(func() { r.watch(watching) })
-	defer func() {
-		stopWatching()
-		watch.Wait()
-	}()
+	defer stopWatching()
+	watched := make(chan struct{})
+	beside.Go(func() {
+		defer close(watched)
+		r.watch(watching)
+	})
 
 	r.crowd = newCrowd(r.plan, "http://"+r.public)
 	r.view.begin(r.crowd)
@@ -132,12 +165,12 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 			crash <- nil
 			return
 		}
-		go func() { crash <- r.crash(ctx) }()
+		beside.Go(func() { crash <- r.crash(ctx) })
 	})
 	if err != nil {
 		return nil, err
 	}
-	accepted := time.Since(began)
+	accepted := time.Since(r.began)
 	if err := <-crash; err != nil {
 		return nil, err
 	}
@@ -146,7 +179,7 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	stopWatching()
-	watch.Wait()
+	<-watched
 	var report reconcile.Report
 	if err := r.call(ctx, http.MethodPost, "/v1/admin/reconcile", console.ReconcileRequest{Who: "demo"}, &report); err != nil {
 		return nil, err
@@ -158,11 +191,25 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &Result{
-		Verdict: *verdict, Duplicates: r.crowd.duplicates.Load(), Requests: r.crowd.sent.Load() + r.crowd.repeated.Load(), Kills: r.kills, Seed: r.Seed,
-		AcceptS: accepted.Seconds(), ElapsedS: time.Since(began).Seconds(), Reconcile: &report, KeptIn: r.Keep,
+	return r.result(verdict, report, accepted), nil
+}
+
+func (r *run) result(verdict *promises.Verdict, report reconcile.Report, accepted time.Duration) *Result {
+	if r.Keep == "" {
+		report.Files = "" // they are removed
 	}
-	return result, nil
+	return &Result{
+		Verdict: *verdict, Duplicates: r.crowd.duplicates.Load(), Requests: r.crowd.sent.Load() + r.crowd.repeated.Load(), Kills: r.kills, Seed: r.Seed,
+		AcceptS: accepted.Seconds(), ElapsedS: time.Since(r.began).Seconds(), Reconcile: &report, KeptIn: r.Keep,
+	}
+}
+
+func (r *run) interrupted() *Interrupted {
+	i := &Interrupted{Of: r.Claims, Kills: r.kills, Seed: r.Seed, ElapsedS: time.Since(r.began).Seconds(), KeptIn: r.Keep}
+	if c := r.crowd; c != nil {
+		i.Requests, i.Claims, i.Duplicates = c.sent.Load(), c.accepted.Load(), c.duplicates.Load()
+	}
+	return i
 }
 
 // startPartners starts every partner as a process on a port of its own.
@@ -221,8 +268,19 @@ func (r *run) startServer(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.server = child
-	r.token, err = node.ReadSecret(filepath.Join(r.dir, "data", node.TokenFile))
+	token, err := node.ReadSecret(filepath.Join(r.dir, "data", node.TokenFile))
+	r.desk = client.New(r.admin, token)
 	return err
+}
+
+// call asks the server's admin port.
+func (r *run) call(ctx context.Context, method, path string, in, out any) error {
+	r.mu.Lock()
+	desk := r.desk
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return desk.Call(ctx, method, path, in, out)
 }
 
 // crash kills the server in the middle of its work and starts it again.
@@ -310,35 +368,6 @@ func (r *run) check(ctx context.Context) (*promises.Verdict, error) {
 	}
 	evidence.Campaigns = c.Campaigns
 	return promises.Check(evidence), nil
-}
-
-// call asks the admin port.
-func (r *run) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.admin+path, body)
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	req.Header.Set("Authorization", "Bearer "+r.token)
-	r.mu.Unlock()
-	res, err := r.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
-		return fmt.Errorf("%s %s: %s: %s", method, path, res.Status, b)
-	}
-	return json.NewDecoder(io.LimitReader(res.Body, 64<<20)).Decode(out)
 }
 
 // end ends every child that still lives.

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -21,6 +23,7 @@ const startTime = 60 * time.Second
 // process is a child that the demo owns.
 type process struct {
 	name string
+	log  string // file with what it says on standard error
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 	err  error         // how it ended; set before done is closed
@@ -47,7 +50,7 @@ func start(ctx context.Context, dir, name string, said any, args ...string) (*pr
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, cmd: cmd, done: make(chan struct{})}
+	p := &process{name: name, log: logs.Name(), cmd: cmd, done: make(chan struct{})}
 	first := make(chan error, 1)
 	go p.live(out, said, first)
 	timeout := time.NewTimer(startTime)
@@ -63,9 +66,34 @@ func start(ctx context.Context, dir, name string, said any, args ...string) (*pr
 		if cmd.Process != nil {
 			p.kill()
 		}
-		return nil, fmt.Errorf("%s did not start: %w; its own words are in %s", name, err, logs.Name())
+		return nil, fmt.Errorf("%s did not start: %w", name, err)
 	}
 	return p, nil
+}
+
+// heard reads the line in which a process says where it listens, or why it does
+// not.
+func heard(line []byte, said any) error {
+	var failed struct {
+		Error *struct{ Message string }
+	}
+	if err := json.Unmarshal(line, &failed); err != nil {
+		return err
+	}
+	if failed.Error != nil {
+		return errors.New(failed.Error.Message)
+	}
+	return json.Unmarshal(line, said)
+}
+
+// lastWords is the last line of what a process said, or that it said nothing.
+func lastWords(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return cmp.Or(lines[len(lines)-1], "none")
 }
 
 // live starts the process, reads its first line, and stays until it has ended.
@@ -80,11 +108,11 @@ func (p *process) live(out io.Reader, said any, first chan<- error) {
 		return
 	}
 	r := bufio.NewReader(out)
-	line, err := r.ReadBytes('\n')
-	if err == nil {
-		err = json.Unmarshal(line, said)
+	if line, err := r.ReadBytes('\n'); err != nil {
+		first <- fmt.Errorf("it ended, and its last words are: %s", lastWords(p.log))
+	} else {
+		first <- heard(line, said)
 	}
-	first <- err
 	io.Copy(io.Discard, r)
 	p.err = p.cmd.Wait()
 }

@@ -6,7 +6,12 @@
 //
 // Open takes the data directory (or fails at once where another process has it),
 // recovers the log, restores the switches that people hold, and rebuilds guard
-// and stock. Run listens on both ports and works until its context ends.
+// and stock; it ends early when its context does. Run listens on both ports and
+// works until its context ends.
+//
+// The ledger is opened by Run, with patience: damaged files are set aside and
+// rebuilt, and one that cannot be opened is named by /readyz and tried again
+// while claims and deliveries go on.
 //
 // # Stopping
 //

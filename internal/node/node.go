@@ -26,6 +26,7 @@ import (
 	"manna/gift"
 	"manna/internal/config"
 	"manna/internal/disk"
+	"manna/internal/notice"
 	"manna/ledger"
 	"manna/ledger/sqlite"
 	"manna/producer"
@@ -55,7 +56,7 @@ type Node struct {
 	archiver  *fallbacklog.Archiver // nil where there is no archive
 	breakers  breaker.Set
 	queue     queue.Queue
-	ledger    *sqlite.Ledger
+	ledger    *ledger.Patient
 	follower  *ledger.Follower
 	front     *producer.Front
 	consumer  *consumer.Consumer
@@ -72,6 +73,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	opts.Logger = slog.New(notice.Handler(opts.Logger.Handler()))
 	n := &Node{opts: opts, logger: opts.Logger, registry: prometheus.NewRegistry(), config: opts.Config}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.shut())
@@ -85,9 +87,21 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A port that is taken leaves no new data directory behind. One that is there
+	// comes first: who else owns it tells more than who has the port.
+	if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
+		if err := n.listen(publicAddr, adminAddr); err != nil {
+			return err
+		}
+	}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &n.breakers)
+	reached, err := Reached(filepath.Join(c.Data, "log"))
+	if err != nil {
+		return err
+	}
 	if n.log, err = fallbacklog.Open(fallbacklog.Options{
-		Dir: filepath.Join(c.Data, "log"), Node: c.Node, SegmentBytes: c.Log.SegmentBytes, SegmentAge: c.Log.SegmentAge,
+		Reached: reached,
+		Dir:     filepath.Join(c.Data, "log"), Node: c.Node, SegmentBytes: c.Log.SegmentBytes, SegmentAge: c.Log.SegmentAge,
 		Linger: c.Log.Linger, Logger: n.logger, Metrics: n.registry,
 	}); err != nil {
 		if _, unusable := errors.AsType[*fs.PathError](err); unusable {
@@ -96,14 +110,11 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.opened(n.log.Close)
-	if n.public, err = listen(publicAddr, "listen.public"); err != nil {
-		return err
+	if n.public == nil {
+		if err := n.listen(publicAddr, adminAddr); err != nil {
+			return err
+		}
 	}
-	n.opened(n.public.Close)
-	if n.admin, err = listen(adminAddr, "listen.admin"); err != nil {
-		return err
-	}
-	n.opened(n.admin.Close)
 
 	if c.Archive != "" {
 		dir, err := archiveDir(c.Archive)
@@ -114,9 +125,9 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if n.ledger, err = sqlite.Open(ctx, sqlite.Options{Dir: filepath.Join(c.Data, "ledger"), Node: c.Node, Logger: n.logger}); err != nil {
-		return err
-	}
+	n.ledger = ledger.NewPatient(func(ctx context.Context) (ledger.Ledger, error) {
+		return sqlite.Open(ctx, sqlite.Options{Dir: filepath.Join(c.Data, "ledger"), Node: c.Node, Logger: n.logger})
+	}, n.logger)
 	n.opened(n.ledger.Close)
 	if n.follower, err = ledger.NewFollower(ledger.FollowerOptions{Log: n.log, Store: n.ledger, Logger: n.logger, Metrics: n.registry}); err != nil {
 		return err
@@ -127,7 +138,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.queue = engine
 	n.opened(func() error { return engine.Close(context.WithoutCancel(ctx)) })
-	if err := n.openFront(c); err != nil {
+	if err := n.openFront(ctx, c); err != nil {
 		return err
 	}
 	if err := n.openLanes(c); err != nil {
@@ -147,7 +158,7 @@ func (n *Node) open(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) openFront(c *config.Config) error {
+func (n *Node) openFront(ctx context.Context, c *config.Config) error {
 	snapshot, err := producer.NewSnapshot(c.Campaigns)
 	if err != nil {
 		return err
@@ -164,7 +175,7 @@ func (n *Node) openFront(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	n.front, err = producer.NewFront(producer.Options{
+	n.front, err = producer.NewFront(ctx, producer.Options{
 		Log: n.log, Snapshot: snapshot, Auth: auth, Dev: n.opts.Dev, Users: userIndex{n.ledger}, Queue: n.queue, ReceiptKey: key,
 		Limits: producer.Limits{InFlight: c.Limits.MaxInFlightClaims, Body: c.Limits.MaxBody, BatchBody: c.Limits.MaxBatchBody},
 		Logger: n.logger, Metrics: n.registry,
@@ -212,7 +223,7 @@ func (n *Node) auth(c *config.Config) (*producer.Auth, error) {
 		if err != nil {
 			return nil, fmt.Errorf("auth.jwt.key_file: %w", err)
 		}
-		o.JWT = &producer.JWTOptions{Algorithms: j.Algorithms, Keys: keys, Issuer: j.Issuer, Audience: j.Audience}
+		o.JWT = &producer.JWTOptions{Algorithms: j.Algorithms, Keys: keys, Issuer: j.Issuer, Audience: j.Audience, Leeway: j.Leeway}
 	}
 	for _, caller := range c.Auth.Callers {
 		o.Callers[caller.Name] = string(caller.Secret)
@@ -249,6 +260,19 @@ func (n *Node) lanes() map[string]reconcile.Lane {
 		lanes[partner] = source
 	}
 	return lanes
+}
+
+// listen opens both ports.
+func (n *Node) listen(public, admin string) (err error) {
+	if n.public, err = listen(public, "listen.public"); err != nil {
+		return err
+	}
+	n.opened(n.public.Close)
+	if n.admin, err = listen(admin, "listen.admin"); err != nil {
+		return err
+	}
+	n.opened(n.admin.Close)
+	return nil
 }
 
 func listen(address, key string) (net.Listener, error) {
@@ -305,7 +329,7 @@ func (n *Node) notReady(ctx context.Context) []string {
 		missing = append(missing, fmt.Sprintf("log: its disk is full: %d bytes are left", free))
 	}
 	if err := n.ledger.Ping(ctx); err != nil {
-		missing = append(missing, "ledger: "+err.Error())
+		missing = append(missing, err.Error()) // it names the ledger
 	} else if err := n.follower.Err(); err != nil {
 		missing = append(missing, "ledger: cannot follow the log: "+err.Error())
 	}
@@ -336,6 +360,9 @@ type userIndex struct{ ledger ledger.Claims }
 
 func (u userIndex) UserClaims(ctx context.Context, user string, limit int) ([]gift.ClaimID, time.Time, error) {
 	rows, asOf, _, err := u.ledger.UserClaims(ctx, user, ledger.Cursor{}, limit)
+	if err == nil && asOf.IsZero() {
+		err = errors.New("the ledger has taken nothing in yet")
+	}
 	ids := make([]gift.ClaimID, len(rows))
 	for i, row := range rows {
 		ids[i] = row.ID

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 
 	"manna/breaker"
 	"manna/consumer"
@@ -111,7 +113,9 @@ func (n *Node) restore(b *breaker.Breaker) error {
 }
 
 func (n *Node) breakerChanged(s breaker.Snapshot) {
-	state, _ := s.State.MarshalText()
-	mode, _ := s.Mode.MarshalText()
-	n.logger.Warn("breaker", "name", s.Name, "state", string(state), "mode", string(mode), "calls", s.Calls, "failures", s.Failures, "retry_at", s.RetryAt)
+	level := slog.LevelInfo
+	if s.State == breaker.Open {
+		level = slog.LevelWarn
+	}
+	n.logger.Log(context.Background(), level, "breaker", "name", s.Name, "state", s.State, "mode", s.Mode, "calls", s.Calls, "failures", s.Failures, "retry_at", s.RetryAt)
 }

@@ -12,6 +12,10 @@ import (
 	"manna/producer"
 )
 
+// ledgerWithin is how long a start waits for the ledger, so that who asks at once
+// finds it open.
+const ledgerWithin = time.Second
+
 // Run serves until ctx ends and then stops in order, within the configured
 // bound. It returns nil after a clean stop. A node runs once.
 func (n *Node) Run(ctx context.Context) error {
@@ -23,7 +27,7 @@ func (n *Node) Run(ctx context.Context) error {
 	lanes, stopLanes := context.WithCancel(work)
 	defer stopLanes()
 
-	failed := make(chan error, 5)
+	failed := make(chan error, 8) // one for each part, none of which waits to be heard
 	var running sync.WaitGroup
 	start := func(name string, do func() error) {
 		running.Go(func() {
@@ -35,6 +39,12 @@ func (n *Node) Run(ctx context.Context) error {
 	start("admin port", func() error { return admin.Serve(n.admin) })
 	if n.archiver != nil {
 		start("archive", func() error { return n.archiver.Run(work) })
+	}
+	start("ledger", func() error { return n.ledger.Open(work) })
+	select {
+	case <-n.ledger.Opened():
+	case <-time.After(ledgerWithin):
+	case <-ctx.Done():
 	}
 	start("ledger", func() error { return n.follower.Run(work) })
 	var delivering sync.WaitGroup
@@ -85,7 +95,7 @@ func (n *Node) Run(ctx context.Context) error {
 		err = e
 	}
 	if err == nil {
-		n.logger.Info("stopped", "took_ms", time.Since(began).Milliseconds())
+		n.logger.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
 	}
 	return err
 }

@@ -28,7 +28,7 @@ func (l *Ledger) Audit(ctx context.Context, e ledger.Entry) error {
 const (
 	auditEntries = `SELECT at, 'audit/' || printf('%019d', id) AS key, who, role, action, target, detail, result, node FROM audit`
 	auditSwitch  = `SELECT at, 'log/' || printf('%019d', position) || '/' || node AS key, who, '' AS role, '` + ledger.ActionSwitch + `' AS action,
-		name AS target, mode || CASE why WHEN '' THEN '' ELSE ': ' || why END AS detail, 'done' AS result, node FROM switched`
+		name AS target, mode || CASE why WHEN '' THEN '' ELSE ': ' || why END AS detail, '` + ledger.ResultDone + `' AS result, node FROM switched`
 )
 
 // AuditLog implements ledger.Audits.

@@ -108,6 +108,9 @@ func (f *file) setAside() (aside string, err error) {
 	return aside, f.disk.SyncDir(dir)
 }
 
+// patient has a call wait for one that holds a lock, in milliseconds.
+const patient = "_busy_timeout=5000"
+
 func (f *file) openOnce(ctx context.Context) error {
 	f.damage.Store(nil)
 	if err := f.create(); err != nil {
@@ -117,11 +120,11 @@ func (f *file) openOnce(ctx context.Context) error {
 	if err != nil {
 		return explain(f.path, err)
 	}
-	if f.write, err = f.database("_journal_mode=WAL", "_synchronous="+f.sync, fmt.Sprintf("_pragma=cache_size(-%d)", f.cache), "_txlock=immediate"); err != nil {
+	if f.write, err = f.database(patient, "_journal_mode=WAL", "_synchronous="+f.sync, fmt.Sprintf("_pragma=cache_size(-%d)", f.cache), "_txlock=immediate"); err != nil {
 		return err
 	}
 	f.write.SetMaxOpenConns(1)
-	if f.read, err = f.database("_journal_mode=WAL", "_query_only=1"); err == nil {
+	if f.read, err = f.database(patient, "_journal_mode=WAL", "_query_only=1"); err == nil {
 		f.read.SetMaxOpenConns(f.readers)
 		f.read.SetMaxIdleConns(f.readers)
 		err = f.migrate(ctx, version)
@@ -154,7 +157,7 @@ func (f *file) database(params ...string) (*sql.DB, error) {
 	}
 	// One checkpoint for many batches lets pages that several of them touch be
 	// written back once.
-	query := "_busy_timeout=5000&_dqs=0&_pragma=wal_autocheckpoint(8000)&_pragma=journal_size_limit(67108864)"
+	query := "_dqs=0&_pragma=wal_autocheckpoint(8000)&_pragma=journal_size_limit(67108864)"
 	for _, p := range params {
 		query += "&" + p
 	}
@@ -168,7 +171,9 @@ func (f *file) database(params ...string) (*sql.DB, error) {
 
 // identify gives the version of the file's schema and changes nothing in it.
 func (f *file) identify(ctx context.Context) (version int, err error) {
-	db, err := f.database("_query_only=1")
+	// A file that another program has locked is tried again by whoever opens the
+	// ledger; a process that is to end does not wait for it here.
+	db, err := f.database("_query_only=1", "_busy_timeout=500")
 	if err != nil {
 		return 0, err
 	}
