@@ -34,8 +34,12 @@ func start(ctx context.Context, name string, said any, words io.Writer, path str
 	}
 	r := bufio.NewReader(out)
 	line, err := r.ReadBytes('\n')
+	var failed struct{ Error *struct{ Message string } }
 	if err == nil {
-		err = json.Unmarshal(line, said)
+		err = errors.Join(json.Unmarshal(line, said), json.Unmarshal(line, &failed))
+	}
+	if err == nil && failed.Error != nil {
+		err = errors.New(failed.Error.Message)
 	}
 	go func() {
 		io.Copy(io.Discard, r)

@@ -51,8 +51,11 @@ func start(ctx context.Context, dir, name string, said any, args ...string) (*pr
 		return nil, err
 	}
 	p := &process{name: name, log: logs.Name(), cmd: cmd, done: make(chan struct{})}
-	first := make(chan error, 1)
-	go p.live(out, said, first)
+	started, first := make(chan error, 1), make(chan error, 1)
+	go p.live(out, said, started, first)
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("%s did not start: %w", name, err)
+	}
 	timeout := time.NewTimer(startTime)
 	defer timeout.Stop()
 	select {
@@ -63,9 +66,7 @@ func start(ctx context.Context, dir, name string, said any, args ...string) (*pr
 		err = errors.New("it did not say in time where it listens")
 	}
 	if err != nil {
-		if cmd.Process != nil {
-			p.kill()
-		}
+		p.kill()
 		return nil, fmt.Errorf("%s did not start: %w", name, err)
 	}
 	return p, nil
@@ -97,14 +98,14 @@ func lastWords(file string) string {
 }
 
 // live starts the process, reads its first line, and stays until it has ended.
-func (p *process) live(out io.Reader, said any, first chan<- error) {
+func (p *process) live(out io.Reader, said any, started, first chan<- error) {
 	defer close(p.done)
 	// The kernel counts the thread that started a child as its parent, so that
 	// thread has to live as long.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if p.err = p.cmd.Start(); p.err != nil {
-		first <- p.err
+	p.err = p.cmd.Start()
+	if started <- p.err; p.err != nil {
 		return
 	}
 	r := bufio.NewReader(out)
