@@ -86,10 +86,10 @@ func (d *delivering) final(kind fallbacklog.Kind, e fallbacklog.Event) step {
 	d.ack()
 	if d.now().After(d.m.Claim.DeliverBy) {
 		d.c.metrics.overdue.WithLabelValues(d.name).Inc()
-		d.logger.Error("order ended after its promise", "order_id", d.m.Order.ID, "deliver_by", d.m.Claim.DeliverBy, "state", kind)
+		d.overdue.Tell("order_id", d.m.Order.ID, "deliver_by", d.m.Claim.DeliverBy, "state", kind)
 	}
 	if kind == fallbacklog.Parked {
-		d.logger.Warn("order parked: a person is needed", "order_id", d.m.Order.ID, "code", e.Code, "reason", e.Reason)
+		d.parked.Tell("order_id", d.m.Order.ID, "code", e.Code, "reason", e.Reason)
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func (d *delivering) later(kind fallbacklog.Kind, code, reason string, after tim
 	due := d.now().Add(after)
 	if now := d.now(); now.After(d.m.Claim.DeliverBy) {
 		d.c.metrics.overdue.WithLabelValues(d.name).Inc()
-		d.logger.Error("order is past its promise", "order_id", d.m.Order.ID, "deliver_by", d.m.Claim.DeliverBy, "state", kind, "code", code)
+		d.overdue.Tell("order_id", d.m.Order.ID, "deliver_by", d.m.Claim.DeliverBy, "state", kind, "code", code)
 	}
 	e := fallbacklog.Event{Attempts: d.m.Attempts, Queries: d.m.Queries, Began: d.m.Began, Due: due, Code: code, Reason: reason}
 	if d.append(context.Background(), d.event(kind, e)) == nil {
@@ -127,10 +127,10 @@ func (d *delivering) append(ctx context.Context, recs ...*fallbacklog.Record) er
 			return nil
 		}
 		if !errors.Is(err, disk.ErrFull) {
-			d.logger.Error("cannot write a record; the order is looked at again after a restart", "order_id", d.m.Order.ID, "kind", kind, "err", err)
+			d.unwritten.Tell("order_id", d.m.Order.ID, "kind", kind, "err", err)
 			return err
 		}
-		d.logger.Warn("disk is full: an outcome waits", "order_id", d.m.Order.ID, "kind", kind)
+		d.waiting.Tell("order_id", d.m.Order.ID, "kind", kind)
 		select {
 		case <-time.After(fullPause):
 		case <-d.c.opts.Log.Failed():

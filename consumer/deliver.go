@@ -22,7 +22,7 @@ func (l *lane) deliver(ctx context.Context, m *queue.Message) {
 	if !m.Fresh || !l.partner.Load().Adapter.Traits().Idempotent {
 		more, err := d.recall()
 		if err != nil {
-			l.logger.Error("cannot read an order's records; trying again", "order_id", m.Order.ID, "err", err)
+			l.unread.Tell("order_id", m.Order.ID, "err", err)
 			d.deferUntil(d.now().Add(retryPause))
 			return
 		}

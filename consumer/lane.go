@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"manna/internal/notice"
 	"manna/queue"
 )
 
@@ -36,14 +37,22 @@ type lane struct {
 	ending  atomic.Bool
 	ended   chan struct{} // closed when run has returned
 	logger  *slog.Logger
+	// Each of these may befall every order of the lane at once.
+	parked, overdue, waiting, unread, unwritten *notice.Repeated
 }
 
 func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFunc) *lane {
+	logger := c.opts.Logger.With("partner", p.Name)
 	l := &lane{
 		name: p.Name, c: c, source: source, cancel: cancel, ended: make(chan struct{}),
 		pacer: NewPacer(p.Rate), slots: newSlots(p.MaxInFlight),
-		marks:  make(chan struct{}, max(minMarks, int(p.Rate/marksShare))),
-		logger: c.opts.Logger.With("partner", p.Name),
+		marks:     make(chan struct{}, max(minMarks, int(p.Rate/marksShare))),
+		logger:    logger,
+		parked:    notice.NewRepeated(logger, slog.LevelWarn, "order parked: a person is needed"),
+		overdue:   notice.NewRepeated(logger, slog.LevelError, "order is past its promise"),
+		waiting:   notice.NewRepeated(logger, slog.LevelWarn, "disk is full: an outcome waits"),
+		unread:    notice.NewRepeated(logger, slog.LevelError, "cannot read an order's records; trying again"),
+		unwritten: notice.NewRepeated(logger, slog.LevelError, "cannot write a record; the order is looked at again after a restart"),
 	}
 	l.partner.Store(p)
 	return l

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"log/slog"
 	"path/filepath"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type world struct {
 	rates    map[string]gift.Rate
 	accepted map[gift.ClaimID]bool
 	refused  chan gift.ClaimID // claims of which every order was refused
+	logger   *slog.Logger      // nil: what the consumer says is not looked at
 	consumer *consumer.Consumer
 	stop     func()
 	from     fallbacklog.Position // what came before is of no interest to settled
@@ -147,7 +149,7 @@ func (w *world) run() {
 	w.t.Helper()
 	c, err := consumer.New(consumer.Options{
 		Log: w.log, Queue: w.queue, Partners: w.partners,
-		Returned: func(s *fallbacklog.Stock) { w.refused <- s.Claim },
+		Returned: func(s *fallbacklog.Stock) { w.refused <- s.Claim }, Logger: w.logger,
 	})
 	if err != nil {
 		w.t.Fatal(err)

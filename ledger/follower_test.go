@@ -76,6 +76,12 @@ func (s *said) count(word string) int {
 	return strings.Count(s.b.String(), word)
 }
 
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // run runs a follower until stop is called, which gives what Run returned.
 func run(t *testing.T, o ledger.FollowerOptions) (f *ledger.Follower, stop func() error) {
 	t.Helper()
@@ -167,7 +173,7 @@ func TestAFailingLedgerIsSaidOnceAndTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if failed, again := out.count("level=ERROR"), out.count("follows the log again"); failed != 1 || again != 1 {
-		t.Fatalf("%d errors and %d recoveries in the log, want 1 and 1:\n%s", failed, again, out.b.String())
+		t.Fatalf("%d errors and %d recoveries in the log, want 1 and 1:\n%s", failed, again, &out)
 	}
 	if got := gauge(t, registry, "manna_ledger_records_total"); got != 200 {
 		t.Fatalf("%v records, want 200", got)
@@ -256,13 +262,13 @@ func TestADamagedLogStopsTheFollowerLoudly(t *testing.T) {
 	var out said
 	f, stop := run(t, ledger.FollowerOptions{Log: log, Store: openLedger(t), Logger: slog.New(slog.NewTextHandler(&out, nil)), BatchRecords: 100})
 	var corrupt *fallbacklog.CorruptError
-	for deadline := time.Now().Add(20 * time.Second); !errors.As(f.Err(), &corrupt); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !errors.As(f.Err(), &corrupt) || out.count("00000002.seg") == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("error %v, want corruption", f.Err())
+			t.Fatalf("error %v, want corruption; it said:\n%s", f.Err(), &out)
 		}
 	}
-	if f.Position().Segment() > 2 || out.count("00000002.seg") == 0 {
-		t.Fatalf("the follower went on to %v and said:\n%s", f.Position(), out.b.String())
+	if f.Position().Segment() > 2 {
+		t.Fatalf("the follower went on to %v and said:\n%s", f.Position(), &out)
 	}
 	if asOf := f.AsOf(); time.Since(asOf) < 0 || f.Position() >= log.End() {
 		t.Fatalf("as of %v at %v", asOf, f.Position())

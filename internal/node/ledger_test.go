@@ -55,6 +55,9 @@ func TestLedgerThatCannotBeOpenedHoldsNothingUp(t *testing.T) {
 	if told := w.said.lines(t, "ledger cannot be opened; claims and deliveries go on, it is tried again"); len(told) != 1 || told[0]["level"] != "ERROR" {
 		t.Errorf("what could not be opened was told so: %v", told)
 	}
+	if told := w.said.lines(t, "ledger cannot follow the log; claims are not affected, it keeps trying"); len(told) != 0 {
+		t.Errorf("the follower told it once more: %v", told)
+	}
 }
 
 func TestCorruptLedgerIsSetAsideAndRebuilt(t *testing.T) {
