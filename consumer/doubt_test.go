@@ -1,8 +1,11 @@
 package consumer_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,14 +22,37 @@ import (
 func (w *world) crashed(t *testing.T) *world {
 	t.Helper()
 	x := &world{t: t, dir: t.TempDir(), rates: w.rates, accepted: w.accepted, refused: w.refused, scripted: w.scripted}
-	for _, sub := range []string{"log", "lanes"} {
-		if err := os.CopyFS(filepath.Join(x.dir, sub), os.DirFS(filepath.Join(w.dir, sub))); err != nil {
+	// What the lanes know is never ahead of the log, so it is copied first.
+	for _, sub := range []string{"lanes", "log"} {
+		if err := copyLive(filepath.Join(x.dir, sub), filepath.Join(w.dir, sub)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	x.open()
 	t.Cleanup(x.close)
 	return x
+}
+
+// copyLive copies the files of a directory in which others are at work. A file that
+// is renamed meanwhile is missing, or there by either name.
+func copyLive(to, from string) error {
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(from, f.Name()))
+		if errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(f.Name(), ".tmp") {
+			continue
+		}
+		if err := errors.Join(err, os.WriteFile(filepath.Join(to, f.Name()), b, 0o600)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The mark of an attempt is written before the wait for the rate, so the call may

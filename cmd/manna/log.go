@@ -161,7 +161,9 @@ no record is left: its user can claim again.`,
 					_, err := fmt.Fprintln(w, "nothing to repair")
 					return err
 				}
+				whole := true
 				for _, r := range done {
+					whole = whole && r.Lost == 0
 					aside := "nothing was there"
 					if r.Aside != "" {
 						aside = "the damaged file is " + r.Aside
@@ -171,6 +173,10 @@ no record is left: its user can claim again.`,
 						lost = "all lost"
 					}
 					fmt.Fprintf(w, "segment %d: %d records kept, %s; %s\n", r.Segment, r.Kept, lost, aside)
+				}
+				if whole {
+					_, err := fmt.Fprintln(w, "No record was lost.")
+					return err
 				}
 				_, err := fmt.Fprintln(w, "The next start makes orders unknown whose outcome may have been lost; reports of that time are incomplete.")
 				return err

@@ -194,6 +194,8 @@ func recordLine(rec *fallbacklog.Record) string {
 		line += fmt.Sprintf(" %s/%s %d %s", rec.Stock.Campaign, rec.Stock.Gift, rec.Stock.Count, rec.Stock.Reason)
 	case rec.Switch != nil:
 		line += fmt.Sprintf(" %s %s by %s: %s", rec.Switch.Name, rec.Switch.Mode, rec.Switch.Who, rec.Switch.Why)
+	case rec.Loss != nil:
+		line += fmt.Sprintf(" %v; orders in doubt %d", rec.Loss, rec.Loss.Doubts)
 	}
 	return line
 }

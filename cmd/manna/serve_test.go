@@ -84,12 +84,17 @@ func TestFlippedBitKeepsTheServerFromStarting(t *testing.T) {
 	}
 	s.settle()
 	s.terminate()
-	path := filepath.Join(s.dir, "data", "log", "00000001.seg")
+	_, place, _ := s.cli("log", "cat", "--kind", "claimed")
+	var segment, offset int
+	if _, err := fmt.Sscanf(place, "%d:%d", &segment, &offset); err != nil {
+		t.Fatalf("%v in %q", err, place)
+	}
+	path := filepath.Join(s.dir, "data", "log", fmt.Sprintf("%08d.seg", segment))
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[len(b)/2] ^= 0x10
+	b[offset+20] ^= 0x10
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -107,9 +112,15 @@ func TestFlippedBitKeepsTheServerFromStarting(t *testing.T) {
 	}
 	s.start()
 	s.settle()
+	if code, out, _ := s.cli("reconcile", "--json", "--dry-run"); !strings.Contains(out, fmt.Sprintf("segment %d of the log has lost", segment)) {
+		t.Errorf("the report does not tell the loss: exit code %d\n%s", code, out)
+	}
 	s.terminate()
 	if code, out, _ := s.cli("log", "verify"); code != exitDone {
 		t.Errorf("log verify after repair: exit code %d\n%s", code, out)
+	}
+	if _, out, _ := s.cli("log", "cat", "--kind", "lost"); !strings.Contains(out, fmt.Sprintf("segment %d of the log has lost", segment)) {
+		t.Errorf("log cat does not tell the loss:\n%s", out)
 	}
 }
 
