@@ -1,47 +1,56 @@
 package fallbacklog
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash"
-	"io/fs"
 	"log/slog"
-	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"manna/internal/disk"
+	"manna/fallbacklog/bucket"
 )
 
-// ArchiverOptions configure an Archiver. Log and Dir are required.
+// ArchiverOptions configure an Archiver. Log and Bucket are required.
 type ArchiverOptions struct {
 	Log *Log
-	// Dir is the archive's directory. Each node's segments go into a directory of
-	// its name.
-	Dir     string
-	Disk    disk.Disk // that Dir is on; default disk.OS{}
+	// Bucket is where the archive is. Each node's segments go into a folder of its
+	// name.
+	Bucket bucket.Bucket
+	// Renew is how often the manifest is written anew while nothing is sealed, so that
+	// a node's silence shows; default 1 minute.
+	Renew   time.Duration
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
 
-// Archiver copies sealed segments and their indexes to an archive, oldest first.
-// A copy has its name only when it is durable and its hash has been checked. The
-// archiver removes nothing: not from the log, and not from the archive.
+// Archiver copies sealed segments and their indexes to an archive, oldest first, and
+// lists them in the node's manifest. It removes nothing: not from the log, and not
+// from the archive.
 //
 // How far it is the archive itself says, so that it needs no state of its own and
 // may be killed any time.
 type Archiver struct {
 	opts     ArchiverOptions
-	dir      string
-	archived atomic.Uint32
+	folder   string
+	writer   string        // names this archiver in manifests
+	archived atomic.Uint32 // number of the newest segment that the manifest lists and the archive has
+	asOf     atomic.Int64  // of the manifest, Unix nanoseconds; 0 while not known
+
+	mu    sync.Mutex    // guards moved
+	moved chan struct{} // closed, and another put in its place, when archived moves
+
+	// Of Run alone:
+	manifest *Manifest  // as the bucket has it; nil while that is not known
+	sum      bucket.Sum // of its content; zero where the bucket has none
+	wrote    bool       // this archiver has written a manifest
 
 	segments, bytes, failures prometheus.Counter
-	behind                    prometheus.GaugeFunc
+	behind, through           prometheus.GaugeFunc
 }
 
 // Pauses after a failure: the first, and the longest.
@@ -52,12 +61,15 @@ const (
 
 // NewArchiver makes an archiver. It touches nothing before Run.
 func NewArchiver(opts ArchiverOptions) (*Archiver, error) {
-	node := opts.Log.Node()
-	if opts.Dir == "" || node != filepath.Base(node) || node == "." || node == ".." {
-		return nil, fmt.Errorf("an archive needs a directory, and a node whose name %q can name one in it", node)
+	if opts.Log == nil || opts.Bucket == nil {
+		return nil, errors.New("an archiver needs a log and a bucket")
 	}
-	if opts.Disk == nil {
-		opts.Disk = disk.OS{}
+	node := opts.Log.Node()
+	if !bucket.Listed(node) {
+		return nil, fmt.Errorf("the node's name %q cannot name a folder of an archive: set `node` to letters, digits, dots and dashes", node)
+	}
+	if opts.Renew == 0 {
+		opts.Renew = time.Minute
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -66,13 +78,16 @@ func NewArchiver(opts ArchiverOptions) (*Archiver, error) {
 		opts.Metrics = prometheus.NewRegistry()
 	}
 	a := &Archiver{
-		opts: opts, dir: filepath.Join(opts.Dir, node),
+		opts: opts, folder: archiveFolder(node), writer: rand.Text(), moved: make(chan struct{}),
 		segments: prometheus.NewCounter(prometheus.CounterOpts{Name: "manna_archive_segments_total", Help: "Segments archived."}),
 		bytes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "manna_archive_bytes_total", Help: "Bytes archived."}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "manna_archive_failures_total", Help: "Failed attempts to archive a segment."}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "manna_archive_failures_total", Help: "Failed attempts to archive a segment, or to say that there is none."}),
 	}
 	a.behind = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "manna_archive_behind_segments", Help: "Sealed segments that are not archived yet: what a lost disk would cost."}, func() float64 {
 		return float64(a.Behind())
+	})
+	a.through = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "manna_archive_as_of_seconds", Help: "Unix time through which the archive has this node's log; 0 while that is not known."}, func() float64 {
+		return float64(a.asOf.Load()) / 1e9
 	})
 	return a, nil
 }
@@ -88,190 +103,186 @@ func (a *Archiver) Behind() int {
 	return n
 }
 
+// moveTo notes the newest segment that is archived.
+func (a *Archiver) moveTo(number uint32) {
+	a.archived.Store(number)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.moved)
+	a.moved = make(chan struct{})
+}
+
+// Wait blocks until Run has archived every segment that is sealed, or ctx ends.
+func (a *Archiver) Wait(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		moved := a.moved
+		a.mu.Unlock()
+		if a.Behind() == 0 {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // Run archives segments as they are sealed, until ctx ends or the log is closed; it
-// returns nil then. What was sealed last is archived by the next Run. It fails only where its metrics cannot be registered: everything else it says,
-// counts and tries again.
+// returns nil then. What was sealed last is archived by the next Run. It fails only
+// where its metrics cannot be registered: everything else it says, counts and tries
+// again.
 func (a *Archiver) Run(ctx context.Context) error {
-	for _, c := range []prometheus.Collector{a.segments, a.bytes, a.failures, a.behind} {
+	for _, c := range []prometheus.Collector{a.segments, a.bytes, a.failures, a.behind, a.through} {
 		if err := a.opts.Metrics.Register(c); err != nil {
 			return err
 		}
 		defer a.opts.Metrics.Unregister(c)
 	}
-	pause := archiveRetry
+	pause := bucket.Backoff{First: archiveRetry, Most: archiveRetryMax}
 	for ctx.Err() == nil {
 		more := a.opts.Log.segments.moreIndexed()
 		err := a.catchUp(ctx)
-		if err == nil {
-			pause = archiveRetry
-			select {
-			case <-more:
-			case <-ctx.Done():
-			case <-a.opts.Log.closing:
-				return nil
-			}
-			continue
+		wait := a.opts.Renew
+		switch {
+		case err == nil:
+			pause.Reset()
+		case ctx.Err() != nil:
+			return nil
+		default:
+			more, wait = nil, pause.Next()
+			a.failures.Inc()
+			a.opts.Logger.Error("cannot archive; trying again", "err", err, "in", wait, "behind", a.Behind())
 		}
-		if ctx.Err() != nil {
-			break
-		}
-		a.failures.Inc()
-		a.opts.Logger.Error("cannot archive a segment; trying again", "err", err, "in", pause, "behind", a.Behind())
+		timer := time.NewTimer(wait)
 		select {
-		case <-time.After(pause):
+		case <-more:
+		case <-timer.C:
 		case <-ctx.Done():
 		case <-a.opts.Log.closing:
+			timer.Stop()
 			return nil
 		}
-		pause = min(2*pause, archiveRetryMax)
+		timer.Stop()
 	}
 	return nil
 }
 
-// catchUp archives every sealed segment that is not archived yet.
+// catchUp archives every sealed segment that is not archived yet, and writes the
+// manifest after each and at the end.
 func (a *Archiver) catchUp(ctx context.Context) error {
-	// What one that was killed has renamed may not be durable yet.
-	if err := errors.Join(a.opts.Disk.MkdirAll(a.dir), a.opts.Disk.SyncDir(a.dir)); err != nil {
-		return err
-	}
-	for _, s := range a.opts.Log.segments.sealed() {
-		if s.number <= a.archived.Load() {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
+	sealed := a.opts.Log.segments.sealed()
+	if a.manifest == nil {
+		if err := a.take(ctx, sealed); err != nil {
 			return err
 		}
-		if err := a.archive(s); err != nil {
+	}
+	if err := a.survey(ctx, sealed); err != nil {
+		return err
+	}
+	wrote := false
+	for _, s := range sealed[len(a.manifest.Segments):] {
+		entry, err := a.archive(ctx, s)
+		if err != nil {
 			return fmt.Errorf("archive segment %d: %w", s.number, err)
 		}
-		a.archived.Store(s.number)
+		if err := a.publish(ctx, entry); err != nil {
+			return fmt.Errorf("list segment %d: %w", s.number, err)
+		}
+		a.moveTo(s.number)
+		wrote = true
 	}
-	return nil
+	if wrote {
+		return nil
+	}
+	return a.publish(ctx)
 }
 
-func (a *Archiver) archive(s *segment) error {
-	there, err := a.holds(s)
-	if err != nil || there {
-		return err
+// take reads the manifest and finds out whether it is of this log.
+func (a *Archiver) take(ctx context.Context, sealed []*segment) error {
+	key := a.folder + manifestName
+	m, sum, err := readManifest(ctx, a.opts.Bucket, a.opts.Log.Node())
+	if errors.Is(err, bucket.ErrNotFound) {
+		m, err = &Manifest{}, nil
 	}
-	log := a.opts.Log
-	if err := s.index.check(); err != nil {
-		return err
-	}
-	// The index goes first: a segment in the archive has its index.
-	err = a.copy(indexPath(log.opts.Dir, s.number), indexPath(a.dir, s.number), nil)
-	if err == nil {
-		err = a.copy(segmentPath(log.opts.Dir, s.number), segmentPath(a.dir, s.number), &s.sealedSegment)
-	}
-	if err == nil {
-		a.segments.Inc()
-	}
-	return err
-}
-
-// holds tells whether the archive has the segment. Where the log's own has been
-// repaired since, what the archive has is the better one and stays.
-func (a *Archiver) holds(s *segment) (bool, error) {
-	path := segmentPath(a.dir, s.number)
-	f, err := a.opts.Disk.OpenRead(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	there, sealed, err := readSealed(f, path, s.number)
 	switch {
 	case err != nil:
-		return false, err
-	case !sealed || there.hash != s.hash && there.hash != s.link || there.node != s.node:
-		return false, fmt.Errorf("%s is another segment than %s: find out whose it is, and move it away", path, segmentPath(a.opts.Log.opts.Dir, s.number))
-	}
-	return true, nil
-}
-
-// copy copies a file under a passing name, reads the copy back and gives it its
-// name. Of a segment, it checks first that it is what was sealed.
-func (a *Archiver) copy(from, to string, seg *sealedSegment) error {
-	src, err := a.opts.Log.disk.OpenRead(from)
-	if err != nil {
 		return err
+	case a.wrote && m.Writer != a.writer:
+		return fmt.Errorf("%s in %s: another process archives as node %q, and wrote this at %v: give each node a name of its own; this one archives nothing until it is started again",
+			key, a.opts.Bucket, a.opts.Log.Node(), m.Written)
+	case len(m.Segments) > len(sealed):
+		return fmt.Errorf("%s in %s lists %d segments of node %q, and this log has %d: it is another log, or has lost some: restore them, or give this node another name",
+			key, a.opts.Bucket, len(m.Segments), a.opts.Log.Node(), len(sealed))
 	}
-	defer src.Close()
-	size, err := src.Size()
-	if err != nil {
-		return err
-	}
-	d := a.opts.Disk
-	temp := to + ".tmp"
-	if err := d.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	dst, err := d.Create(temp)
-	if err != nil {
-		return err
-	}
-	err = a.fill(dst, src, size, seg)
-	if err = errors.Join(err, dst.Close()); err != nil {
-		return errors.Join(err, d.Remove(temp))
-	}
-	a.bytes.Add(float64(size))
-	// Commit point: the copy is in the archive once its name is durable.
-	return errors.Join(d.Rename(temp, to), d.SyncDir(a.dir))
-}
-
-func (a *Archiver) fill(dst, src disk.File, size int64, seg *sealedSegment) error {
-	sum, content := sha256.New(), sha256.New()
-	err := eachChunk(src, size, func(at int64, chunk []byte) error {
-		sum.Write(chunk)
-		if seg != nil {
-			end := max(0, min(int64(len(chunk)), seg.size-footerFrame-at))
-			content.Write(chunk[:end])
-		}
-		_, err := dst.WriteAt(chunk, at)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if seg != nil && (size != seg.size || !bytes.Equal(content.Sum(nil), seg.hash[:])) {
-		return &CorruptError{Path: segmentPath(a.opts.Log.opts.Dir, seg.number), Why: "the content is not what was sealed"}
-	}
-	if err := dst.Sync(); err != nil {
-		return err
-	}
-	return sameAs(dst, size, sum)
-}
-
-// sameAs reads a copy back and compares its hash.
-func sameAs(f disk.File, size int64, want hash.Hash) error {
-	got := sha256.New()
-	err := eachChunk(f, size, func(_ int64, chunk []byte) error {
-		got.Write(chunk)
-		return nil
-	})
-	if err == nil && !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
-		err = errors.New("the copy does not read back as it was written")
-	}
-	return err
-}
-
-// eachChunk reads a file through, a bounded part at a time.
-func eachChunk(f disk.File, size int64, do func(at int64, chunk []byte) error) error {
-	chunk := make([]byte, min(size, 1<<20))
-	for at := int64(0); at < size; at += int64(len(chunk)) {
-		chunk = chunk[:min(int64(len(chunk)), size-at)]
-		n, err := readFull(f, chunk, at)
-		if err == nil && n < len(chunk) {
-			err = fmt.Errorf("the file ends at %d, not at %d", at+int64(n), size)
-		}
-		if err == nil {
-			err = do(at, chunk)
-		}
-		if err != nil {
-			return err
+	for i := range m.Segments {
+		if m.Segments[i].Link != sealed[i].link {
+			return fmt.Errorf("%s in %s lists another segment %d than this log has: find out whose archive it is, and give this node another name",
+				key, a.opts.Bucket, m.Segments[i].Number)
 		}
 	}
+	a.manifest, a.sum = m, sum
+	a.asOf.Store(unixNano(m.AsOf))
 	return nil
+}
+
+// publish writes the manifest with one more segment, or none, and through when the
+// log has arrived with it.
+func (a *Archiver) publish(ctx context.Context, more ...ArchivedSegment) error {
+	next := *a.manifest
+	next.Format, next.Node, next.Writer, next.Revision = manifestFormat, a.opts.Log.Node(), a.writer, next.Revision+1
+	next.Segments = append(next.Segments[:len(next.Segments):len(next.Segments)], more...)
+	if through := a.arrived(uint32(len(next.Segments))); through.After(next.AsOf) {
+		next.AsOf = through
+	}
+	next.Written = a.opts.Log.opts.Now().UTC()
+	if next.AsOf.After(next.Written) {
+		a.opts.Logger.Warn("the clock is behind the archive's manifest; the archive is as of a moment that has not come yet", "as_of", next.AsOf, "now", next.Written)
+	}
+	b, err := next.encode()
+	if err != nil {
+		return err
+	}
+	content := bucket.Bytes(b)
+	// Commit point: the segment is archived once the manifest lists it.
+	if a.sum == (bucket.Sum{}) {
+		err = a.opts.Bucket.Put(ctx, a.folder+manifestName, content)
+	} else {
+		err = a.opts.Bucket.Replace(ctx, a.folder+manifestName, a.sum, content)
+	}
+	if errors.Is(err, bucket.ErrConflict) {
+		// Somebody else's, or ours of which nobody told us.
+		a.manifest = nil
+		if other := a.take(ctx, a.opts.Log.segments.sealed()); other != nil {
+			return other
+		}
+	}
+	if err != nil {
+		return err
+	}
+	a.manifest, a.sum, a.wrote = &next, content.Sum, true
+	a.asOf.Store(unixNano(next.AsOf))
+	return nil
+}
+
+// arrived is the moment through which the log is in its first n segments: whatever
+// Append had answered before is in them.
+func (a *Archiver) arrived(n uint32) time.Time {
+	log := a.opts.Log
+	now := log.opts.Now().UTC() // before the look at the log's end
+	s, ok := log.segments.get(n + 1)
+	if !ok || log.End() <= At(s.number, headerSize) {
+		return now
+	}
+	// A segment is created before the one ahead of it is sealed, and takes what comes
+	// after that.
+	return s.created.UTC()
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
 }

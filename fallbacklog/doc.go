@@ -120,9 +120,41 @@
 //
 // # Archive
 //
-// An Archiver copies segments, each after its index, to <archive>/<node>/ under
-// the names that they have here; *.tmp is a copy under way. The archive of a node
-// is itself a log that Open, Verify and Records read.
+// An Archiver copies sealed segments, each after its index, into a bucket (see
+// package bucket), under the names that they have here:
+//
+//	<node>/00000001.seg
+//	<node>/00000001.idx
+//	<node>/manifest.json   what there is of this node, and as of when
+//
+// Nothing in it is removed or written over but the manifest, and an index whose segment
+// is not there. In a bucket that is a directory the folder of a node is itself a log
+// that Open, Verify and Records read.
+//
+// The manifest has a line for each segment: number, size, SHA-256, its place in the
+// chain, times, counts, what a repair has lost of it, and its index. It is JSON; a
+// reader skips fields that it does not know, and refuses another format. It only
+// grows, and says:
+//
+//   - as_of: whatever an Append had answered by then is in the segments. That is now,
+//     while nothing waits to be sealed, and else when the first segment that is not
+//     archived was begun. The log's SegmentAge bounds how far it is behind. A clock
+//     that is set back makes it wrong until it has caught up; the archiver says so.
+//   - written: renewed about every minute, so that a node's silence shows.
+//   - writer: the archiver. Of two that write one node's manifest the later one to
+//     start goes on, and the other archives nothing more and says why. A log that
+//     lacks a segment which the manifest lists, or has another one, archives nothing.
+//
+// Commit points: an object, once its bucket has looked at what it keeps; a segment,
+// the manifest that lists it. An archiver that is killed between the two finds the
+// object, reads it through and lists it. Where the log's own has been repaired since,
+// the archived one stays.
+//
+// An Archive reads all nodes' logs on any machine: manifests as they are now, indexes
+// through a cache on disk, and records in parts, or of a cached segment once there are
+// many. Everything is checked against the manifest. Restore brings archived segments
+// back into a log that has lost them; its commit point is the rename over what was
+// there, which has been set aside before.
 //
 // # Record format
 //

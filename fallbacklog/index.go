@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"iter"
 	"sort"
@@ -74,7 +75,13 @@ func writeIndex(d disk.Disk, dir string, seg *sealedSegment, rows []Row, names *
 	return err
 }
 
-func writeIndexTo(f disk.File, seg *sealedSegment, rows []Row, names *Names) error {
+// indexFile is what an index is written to.
+type indexFile interface {
+	io.WriterAt
+	Sync() error
+}
+
+func writeIndexTo(f indexFile, seg *sealedSegment, rows []Row, names *Names) error {
 	var at int64
 	var fences []byte
 	pages := uint32(0)

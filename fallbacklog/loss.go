@@ -81,7 +81,7 @@ func (l *Log) noteLosses(ctx context.Context) error {
 		if s.lost == 0 {
 			continue
 		}
-		loss := Loss{Segment: s.number, Bytes: s.lost, Repair: hex.EncodeToString(s.hash[:8]), Until: l.opts.Now().UTC()}
+		loss := Loss{Segment: s.number, Bytes: s.lost, Repair: repairOf(s.hash), Until: l.opts.Now().UTC()}
 		if slices.ContainsFunc(known, func(k Loss) bool { return k.Segment == loss.Segment && k.Repair == loss.Repair }) {
 			continue
 		}
@@ -112,6 +112,9 @@ func (l *Log) noteLosses(ctx context.Context) error {
 	}
 	return l.Append(ctx, recs...)
 }
+
+// repairOf names a repair by the hash that the segment has since.
+func repairOf(hash [32]byte) string { return hex.EncodeToString(hash[:8]) }
 
 // doubts writes `unknown` records for the orders that a loss leaves in doubt.
 type doubts struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -125,7 +126,7 @@ type sealedSegment struct {
 // readHeader reads and checks the header of segment n. Beside a *CorruptError it
 // gives the header all the same where one of its blocks is whole, and otherwise a
 // zero one.
-func readHeader(f disk.File, path string, n uint32) (header, error) {
+func readHeader(f io.ReaderAt, path string, n uint32) (header, error) {
 	b := make([]byte, headerSize)
 	got, err := readFull(f, b, 0)
 	if err != nil {
@@ -145,9 +146,15 @@ func readHeader(f disk.File, path string, n uint32) (header, error) {
 	return h, nil
 }
 
+// sized is what can be read at any place and has an end.
+type sized interface {
+	io.ReaderAt
+	Size() (int64, error)
+}
+
 // readSealed reads header and footer of segment n. ok is false where the
 // segment has a valid header and no footer.
-func readSealed(f disk.File, path string, n uint32) (s sealedSegment, ok bool, err error) {
+func readSealed(f sized, path string, n uint32) (s sealedSegment, ok bool, err error) {
 	if s.header, err = readHeader(f, path, n); err != nil {
 		return s, false, err
 	}

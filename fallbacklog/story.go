@@ -101,6 +101,17 @@ func StateOf(rows []Row) (state gift.State, open bool) {
 // Order tells the story of an order. ErrNotFound where the log has no claim with
 // this order.
 func (l *Log) Order(id gift.OrderID) (*Story, error) {
+	s, err := l.Told(id)
+	if err == nil && s.Claim == nil {
+		return nil, fmt.Errorf("order %v: %w", id, ErrNotFound)
+	}
+	return s, err
+}
+
+// Told is Order for a log that may not have the claim: what this node has done
+// about an order of another's. Its Claim is nil then, and without any record its
+// State is 0.
+func (l *Log) Told(id gift.OrderID) (*Story, error) {
 	rows, err := l.Lookup(id)
 	if err != nil {
 		return nil, err
@@ -123,9 +134,6 @@ func (l *Log) story(id gift.OrderID, rows []Row) (*Story, error) {
 			s.Order, _ = rec.Claim.Order(id)
 		}
 		s.Apply(rec)
-	}
-	if s.Claim == nil {
-		return nil, fmt.Errorf("order %v: %w", id, ErrNotFound)
 	}
 	return s, nil
 }

@@ -168,7 +168,7 @@ func readWhole(d disk.Disk, path string) ([]byte, error) {
 }
 
 // readFull reads until b is full or the file ends.
-func readFull(f disk.File, b []byte, at int64) (int, error) {
+func readFull(f io.ReaderAt, b []byte, at int64) (int, error) {
 	n, err := f.ReadAt(b, at)
 	if errors.Is(err, io.EOF) {
 		err = nil
