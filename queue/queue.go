@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"manna/fallbacklog"
@@ -39,7 +40,8 @@ type Queue interface {
 	Lane(ctx context.Context, partner string) (Lane, error)
 	// Send puts messages into their lanes beside the first deliveries: what is
 	// reissued or settled now. Their `reissued` records are in the log already.
-	// It returns when they cannot be lost any more.
+	// It returns when they cannot be lost any more. Those of a lane that is refused
+	// do not hold up the others: the error is a LaneRefusedError then.
 	Send(ctx context.Context, msgs ...*Message) error
 	// Close hands everything that is held back and writes down what saves work
 	// after a restart. Lanes fail with ErrClosed from then on.
@@ -89,6 +91,33 @@ type Status struct {
 type Feedable interface {
 	// Feed hands over first deliveries in order of age. It returns nil only when
 	// the engine has confirmed all of them; after an error any part may have been
-	// taken, and all are fed again.
+	// taken, and all are fed again. A RefusedError or LaneRefusedError says which
+	// never can be.
 	Feed(ctx context.Context, msgs []*Message) error
 }
+
+// RefusedError: the engine can never take an order, however often it is fed.
+// Whoever feeds it parks the order, so that a person looks at it, and goes on with
+// the rest.
+type RefusedError struct {
+	Order gift.OrderID
+	Err   error // why, and what would help
+}
+
+func (e *RefusedError) Error() string { return fmt.Sprintf("order %v: %v", e.Order, e.Err) }
+
+// Unwrap gives the reason.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// LaneRefusedError: the engine takes nothing for a partner until a person has put
+// right what it says, and waiting does not help. Whoever feeds it parks that
+// partner's orders and goes on with the rest.
+type LaneRefusedError struct {
+	Partner string
+	Err     error // why, and what would help
+}
+
+func (e *LaneRefusedError) Error() string { return fmt.Sprintf("partner %s: %v", e.Partner, e.Err) }
+
+// Unwrap gives the reason.
+func (e *LaneRefusedError) Unwrap() error { return e.Err }

@@ -15,16 +15,17 @@ func order(t *testing.T, w *world) {
 	l := w.lane("midas")
 	first := w.claims(300, "midas")
 	last := w.claims(300, "midas")
-	for i, want := range append(first, last...) {
+	want := append(first, last...)
+	var got []gift.OrderID
+	for i := range want {
 		m := w.receive(l)
-		if m.Order.ID != want {
-			t.Fatalf("message %d is order %v, want %v", i, m.Order.ID, want)
-		}
+		got = append(got, m.Order.ID)
 		if m.Attempts != 0 || m.InDoubt {
 			t.Fatalf("message %d: %+v, want one that nobody tried", i, m)
 		}
 		w.grant(l, m)
 	}
+	w.inOrder("lane", got, want)
 	if m := w.tryReceive(l, 20*time.Millisecond); m != nil {
 		t.Fatalf("received %v again", m.Order.ID)
 	}
@@ -32,10 +33,14 @@ func order(t *testing.T, w *world) {
 
 // crashAnywhere stops a run of orders through receive, record and acknowledgement
 // after each of its steps, on disks that keep nothing, half and all of what was
-// not synced.
+// not synced. What an engine elsewhere knows is on none of these disks.
 func crashAnywhere(t *testing.T, w *world) {
 	const orders = 4
-	for i, keep := range []float64{0, 0.5, 1} {
+	keeps := []float64{0, 0.5, 1}
+	if !w.engine.Exact {
+		keeps = keeps[1:2]
+	}
+	for i, keep := range keeps {
 		for stop := range 4*orders + 1 {
 			partner := fmt.Sprintf("p%d-%d", i, stop)
 			l := w.lane(partner)
@@ -138,15 +143,17 @@ func packs(t *testing.T, w *world) {
 	l := w.lane("midas")
 	c := w.claim("midas", "iris", "midas", "midas")
 	last := w.claim("midas")
-	a, b, d := w.receive(l), w.receive(l), w.receive(l)
-	for i, m := range []*queue.Message{a, b, d} {
-		if want := c.Orders[[]int{0, 2, 3}[i]].ID; m.Order.ID != want {
-			t.Fatalf("message %d is order %v, want %v", i, m.Order.ID, want)
-		}
+	var got []gift.OrderID
+	held := make(map[gift.OrderID]*queue.Message)
+	for len(held) < 4 {
+		m := w.receive(l)
+		got = append(got, m.Order.ID)
+		held[m.Order.ID] = m
 	}
-	w.grant(l, d)
-	w.grant(l, a)
-	w.grant(l, w.receive(l))
+	w.inOrder("lane", got, []gift.OrderID{c.Orders[0].ID, c.Orders[2].ID, c.Orders[3].ID, last.Orders[0].ID})
+	for _, id := range []gift.OrderID{c.Orders[3].ID, c.Orders[0].ID, last.Orders[0].ID} {
+		w.grant(l, held[id])
+	}
 	if s := w.status(l); s.Oldest.IsZero() || s.Oldest.After(c.ClaimedAt) {
 		t.Fatalf("the oldest is %v, want one not after %v", s.Oldest, c.ClaimedAt)
 	}
@@ -164,11 +171,11 @@ func independence(t *testing.T, w *world) {
 		c := w.claim("asleep", "awake")
 		ids = append(ids, c.Orders[1].ID)
 	}
-	for i, want := range ids {
+	var got []gift.OrderID
+	for range ids {
 		m := w.receive(awake)
-		if m.Order.ID != want {
-			t.Fatalf("message %d is order %v, want %v", i, m.Order.ID, want)
-		}
+		got = append(got, m.Order.ID)
 		w.grant(awake, m)
 	}
+	w.inOrder("awake", got, ids)
 }

@@ -14,10 +14,16 @@ func reissueOvertakes(t *testing.T, w *world) {
 	m := w.receive(l)
 	w.outcome(m, fallbacklog.Parked, fallbacklog.Event{Attempts: 3, Reason: "exhausted"})
 	w.must(l.Ack(context.Background(), m))
-	w.claims(5000, "midas")
+	const backlog = 5000
+	w.claims(backlog, "midas")
 	w.grant(l, w.receive(l))
 	w.reissue(m.Claim, m.Order, m.Origin)
-	for range 50 {
+	// Where it has to travel, some are received meanwhile.
+	within := 50
+	if !w.engine.Exact {
+		within = backlog / 2
+	}
+	for range within {
 		got := w.receive(l)
 		if got.Order.ID == m.Order.ID {
 			if got.Fresh || got.InDoubt {
@@ -28,7 +34,7 @@ func reissueOvertakes(t *testing.T, w *world) {
 		}
 		w.grant(l, got)
 	}
-	t.Fatal("50 messages came before the reissued one")
+	t.Fatalf("%d messages came before the reissued one", within)
 }
 
 func reissueOfHeld(t *testing.T, w *world) {

@@ -18,7 +18,10 @@ func counts(t *testing.T, w *world) {
 		}
 	}
 	check(0, 0, 0)
-	if s := w.status(l); !s.Oldest.IsZero() || !s.OldestDue.IsZero() || time.Since(s.AsOf) > patience {
+	s := w.status(l)
+	// An engine that cannot see all that is deferred names a time all the same.
+	dull := !w.engine.Exact && s.AsOf.Sub(s.OldestDue) < time.Hour
+	if !s.Oldest.IsZero() || !s.OldestDue.IsZero() && !dull || time.Since(s.AsOf) > patience {
 		t.Fatalf("an empty lane has the status %+v", s)
 	}
 	w.claims(5, "midas")

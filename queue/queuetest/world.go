@@ -30,6 +30,9 @@ type Engine struct {
 	// is held, final, or deferred and not yet due, it counts exactly, and its
 	// watermarks follow the order's last record even where Defer was not called.
 	Exact bool
+	// Queues is in how many queues the engine spreads a lane, if in several. First
+	// deliveries then come in order of age about, not exactly.
+	Queues int
 }
 
 // patience is how long a message that must come may take.
@@ -264,6 +267,35 @@ func (w *world) tryReceive(l queue.Lane, d time.Duration) *queue.Message {
 		w.t.Fatalf("receive: %v", err)
 	}
 	return m
+}
+
+// inOrder checks that first deliveries came in order of age, as exactly as the
+// engine promises it.
+func (w *world) inOrder(what string, got, want []gift.OrderID) {
+	w.t.Helper()
+	if len(got) != len(want) {
+		w.t.Fatalf("%s: %d messages, want %d", what, len(got), len(want))
+	}
+	turn := make(map[gift.OrderID]int, len(want))
+	for i, id := range want {
+		turn[id] = i
+	}
+	off := 0
+	for i, id := range got {
+		at, ok := turn[id]
+		switch {
+		case !ok:
+			w.t.Fatalf("%s: message %d is order %v, which came before or never should", what, i, id)
+		case at != i && w.engine.Queues <= 1:
+			w.t.Fatalf("%s: message %d is order %v, want %v", what, i, id, want[i])
+		}
+		delete(turn, id)
+		off += max(at-i, i-at)
+	}
+	// In no order at all they would be off by a third.
+	if off > len(want)*len(want)/6 {
+		w.t.Fatalf("%s: messages are %d places off their turn on average, of %d", what, off/len(want), len(want))
+	}
 }
 
 func (w *world) story(id gift.OrderID) *fallbacklog.Story {

@@ -1,0 +1,224 @@
+package rocketmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+
+	"manna/fallbacklog"
+	"manna/gift"
+	"manna/queue"
+)
+
+const (
+	// maxRequest bounds the bytes of a request. Brokers take 4 MiB unless told
+	// otherwise.
+	maxRequest = 1 << 20
+	// perMessage is what a message takes beside its body and its properties.
+	perMessage = 128
+)
+
+// outgoing makes the message for an order, to be received at due; at once where
+// that is the zero time.
+func (q *Queue) outgoing(m *queue.Message, due time.Time) (*primitive.Message, error) {
+	out := new(primitive.Message)
+	_, err := q.write(out, nil, m, due, fallbacklog.AppendClaim(nil, m.Claim))
+	return out, err
+}
+
+// bodyRoom is how many bytes of bodies are allocated at once.
+const bodyRoom = 64 << 10
+
+// write makes out the message for an order whose claim has been encoded. Its body
+// goes behind what is in room, which write gives back.
+func (q *Queue) write(out *primitive.Message, room []byte, m *queue.Message, due time.Time, claim []byte) ([]byte, error) {
+	if most := len(claim) + len(q.opts.Node) + bodyFrame; most > cap(room)-len(room) {
+		room = make([]byte, 0, max(most, bodyRoom))
+	}
+	from := len(room)
+	room, err := appendBody(room, m, q.opts.Node, claim)
+	if err != nil {
+		return nil, err
+	}
+	if out.Body = room[from:len(room):len(room)]; len(out.Body) > maxRequest-perMessage {
+		return nil, &queue.RefusedError{Order: m.Order.ID, Err: fmt.Errorf("its message has %d bytes, more than the %d that a request may have", len(out.Body), maxRequest)}
+	}
+	if p := properties(m, due); p != nil {
+		out.WithProperties(p)
+	}
+	return room, nil
+}
+
+// parcelled are messages of one lane that go to the broker in one request.
+type parcelled struct {
+	partner string
+	topic   string
+	msgs    []*primitive.Message
+	orders  []gift.OrderID
+	bytes   int
+}
+
+// Feed implements queue.Feedable. While the breaker refuses, it waits.
+func (q *Queue) Feed(ctx context.Context, msgs []*queue.Message) error {
+	if err := q.enter(); err != nil {
+		return err
+	}
+	defer q.work.Done()
+	if len(msgs) == 0 {
+		return nil
+	}
+	oldest := msgs[0].Claim.ClaimedAt
+	for _, m := range msgs {
+		if m.Claim.ClaimedAt.Before(oldest) {
+			oldest = m.Claim.ClaimedAt
+		}
+	}
+	if err := q.marks.cover(ctx, waits, claimTimes, oldest); err != nil {
+		return err
+	}
+	// Before anything is sent: whoever feeds leaves these out and feeds the rest
+	// again, which is stored once then.
+	if _, err := q.willing(ctx, msgs); err != nil {
+		return err
+	}
+	return q.sendAll(ctx, waits, msgs, time.Time{}, firsts)
+}
+
+// Send implements queue.Queue. While the breaker refuses, it fails.
+func (q *Queue) Send(ctx context.Context, msgs ...*queue.Message) error {
+	if err := q.enter(); err != nil {
+		return err
+	}
+	defer q.work.Done()
+	if len(msgs) == 0 {
+		return nil
+	}
+	now := time.Now()
+	// The records that brought these orders back are a moment older.
+	if err := q.marks.cover(ctx, fails, dueTimes, now.Add(-markMargin)); err != nil {
+		return err
+	}
+	msgs, refused := q.willing(ctx, msgs)
+	return errors.Join(refused, q.sendAll(ctx, fails, msgs, now, soon))
+}
+
+// willing leaves out the messages of lanes that the cluster refuses for good, and
+// says of each why.
+func (q *Queue) willing(ctx context.Context, msgs []*queue.Message) ([]*queue.Message, error) {
+	var refused error
+	seen := make(map[string]bool) // whether it takes the partner's
+	for _, m := range msgs {
+		partner := m.Order.Partner
+		if _, known := seen[partner]; known {
+			continue
+		}
+		t, err := topicsOf(q.opts.Group, partner)
+		lasting := err != nil
+		if err == nil {
+			err = q.provide(ctx, partner, t)
+			lasting = isLasting(err)
+		}
+		if seen[partner] = !lasting; lasting {
+			refused = errors.Join(refused, &queue.LaneRefusedError{Partner: partner, Err: err})
+		}
+	}
+	if refused == nil {
+		return msgs, nil
+	}
+	taken := make([]*queue.Message, 0, len(msgs))
+	for _, m := range msgs {
+		if seen[m.Order.Partner] {
+			taken = append(taken, m)
+		}
+	}
+	return taken, refused
+}
+
+// sendAll sends messages, all to be received at due, a few requests at a time, and
+// returns when all have ended. The first is on its way while the next is packed.
+func (q *Queue) sendAll(ctx context.Context, p patience, msgs []*queue.Message, due time.Time, k kind) error {
+	slots := make(chan struct{}, q.opts.Senders)
+	var work sync.WaitGroup
+	var mu sync.Mutex // guards failed
+	var failed error
+	err := q.pack(ctx, msgs, due, k, func(r *parcelled) {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			if err := q.sendOne(ctx, p, r); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = errors.Join(failed, err)
+			}
+		})
+	})
+	work.Wait()
+	return errors.Join(err, failed)
+}
+
+// pack makes requests of messages, each lane's in their order, and gives each away as
+// soon as it is full. After an error some have been given away, and the rest is not.
+func (q *Queue) pack(ctx context.Context, msgs []*queue.Message, due time.Time, k kind, give func(*parcelled)) (err error) {
+	open := make(map[string]*parcelled)
+	var claim *gift.Claim
+	var encoded, room []byte
+	all := make([]primitive.Message, len(msgs))
+	for i, m := range msgs {
+		if m.Claim != claim {
+			claim, encoded = m.Claim, fallbacklog.AppendClaim(encoded[:0], m.Claim)
+		}
+		out := &all[i]
+		if room, err = q.write(out, room, m, due, encoded); err != nil {
+			return err
+		}
+		size := len(out.Body) + perMessage
+		r := open[m.Order.Partner]
+		if r != nil && (len(r.msgs) >= q.opts.Batch || r.bytes+size > maxRequest) {
+			give(r)
+			r = nil
+		}
+		if r == nil {
+			if r, err = q.parcel(ctx, m, k); err != nil {
+				return err
+			}
+			open[m.Order.Partner] = r
+		}
+		r.msgs, r.orders, r.bytes = append(r.msgs, out), append(r.orders, m.Order.ID), r.bytes+size
+	}
+	for _, r := range open {
+		give(r)
+	}
+	return nil
+}
+
+// parcel begins a request for a message's lane, whose topics it sees to.
+func (q *Queue) parcel(ctx context.Context, m *queue.Message, k kind) (*parcelled, error) {
+	t, err := topicsOf(q.opts.Group, m.Order.Partner)
+	if err != nil {
+		return nil, &queue.RefusedError{Order: m.Order.ID, Err: err}
+	}
+	return &parcelled{partner: m.Order.Partner, topic: t.of[k]}, q.provide(ctx, m.Order.Partner, t)
+}
+
+// sendOne sends one request. Where the broker takes none of this size, it is
+// halved; what is still too large alone is refused.
+func (q *Queue) sendOne(ctx context.Context, p patience, r *parcelled) error {
+	err := q.sender.send(ctx, p, r.topic, r.msgs...)
+	if !errors.Is(err, errTooLarge) {
+		if err != nil {
+			q.forget(r.partner)
+		}
+		return err
+	}
+	if len(r.msgs) == 1 {
+		return &queue.RefusedError{Order: r.orders[0], Err: err}
+	}
+	half := len(r.msgs) / 2
+	first := &parcelled{partner: r.partner, topic: r.topic, msgs: r.msgs[:half], orders: r.orders[:half]}
+	second := &parcelled{partner: r.partner, topic: r.topic, msgs: r.msgs[half:], orders: r.orders[half:]}
+	return errors.Join(q.sendOne(ctx, p, first), q.sendOne(ctx, p, second))
+}
