@@ -19,6 +19,10 @@ type ClaimRow struct {
 	ClaimedAt time.Time            `json:"claimed_at"`
 	Node      string               `json:"node"`
 	At        fallbacklog.Position `json:"at"` // of the `claimed` record
+	// DeliverBy and Orders are what a store that wants outcomes also takes in, and
+	// what Outcomes gives; in lists they are empty.
+	DeliverBy time.Time    `json:"deliver_by,omitzero"`
+	Orders    []gift.Order `json:"orders,omitempty"`
 }
 
 // Switch is the last change of a switch.

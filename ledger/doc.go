@@ -7,10 +7,12 @@
 //	derived from the log             rebuilt whenever it is missing
 //	  claims by user                 from `claimed`
 //	  switches, with their history   from `switched`
+//	  where orders stand             from outcomes; only of a store that wants them
 //	  each node's place              how far its log has been taken in
 //	kept here alone                  durable when the call returns
 //	  reconciliation runs            headlines, the slot watermarks
 //	  audit of the admin port        who did what, when, and what came of it
+//	  marks, stock leases, nodes     what a cluster has to agree on (Cluster)
 //
 // A node's derived rows are a function of that node's log and of nothing else,
 // so a rebuilt ledger gives the answers that the lost one gave. What a rebuild
@@ -52,6 +54,15 @@
 // from the old one is dropped, loudly, and built anew. Salvaging a log by `manna
 // log repair` lays records elsewhere; where that happened before the Mark only
 // the positions in old rows tell it, so the derived part is to be removed then.
+//
+// # Orders over several logs
+//
+// An order's claim is in one log and its outcomes may be in others'. Of each order
+// and node the ledger keeps the last outcome, the last attempt and the last
+// reissue, in the order of that log; a grant is kept whatever follows. Fold tells
+// from these rows where the order stands, and says how ties between nodes are
+// decided. So the logs may be taken in in any order, and dropping one node's rows
+// leaves what the others say.
 //
 // # Never in the way
 //

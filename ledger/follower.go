@@ -133,7 +133,11 @@ func (f *Follower) follow(ctx context.Context) error {
 		from = 0
 	}
 	f.setPlace(Place{Position: from, Mark: place.Mark, AsOf: place.AsOf})
-	r := log.Reader(from, fallbacklog.Claimed, fallbacklog.Switched)
+	kinds := []fallbacklog.Kind{fallbacklog.Claimed, fallbacklog.Switched}
+	if f.opts.Store.WantsOutcomes() {
+		kinds = append(append(kinds, OrderKinds()...), fallbacklog.Returned)
+	}
+	r := log.Reader(from, kinds...)
 	defer r.Close()
 	stored := f.opts.Now() // when a place was stored last
 	for {
@@ -142,7 +146,8 @@ func (f *Follower) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if b.Records() > 0 || b.Through.Position != place.Position && began.Sub(stored) >= idle {
+		// Where others read the place, they wait for nodes whose log they do not have whole.
+		if b.Records() > 0 || b.Through.Position != place.Position && (f.opts.Store.WantsOutcomes() || began.Sub(stored) >= idle) {
 			if err := f.opts.Store.Apply(ctx, b); err != nil {
 				return err
 			}
@@ -171,7 +176,7 @@ func (f *Follower) follow(ctx context.Context) error {
 
 // collect reads the next batch. tail: the log had nothing more.
 func (f *Follower) collect(ctx context.Context, r *fallbacklog.Reader, from Place) (b *Batch, tail bool, err error) {
-	b = &Batch{Node: f.opts.Log.Node(), From: from.Position, Through: from}
+	b = &Batch{Node: f.opts.Log.Node(), From: from.Position, Through: from, Outcomes: f.opts.Store.WantsOutcomes()}
 	began := f.opts.Now()
 	for now := began; b.Records() < f.opts.BatchRecords && now.Sub(began) < f.opts.BatchTime; now = f.opts.Now() {
 		if err := ctx.Err(); err != nil {

@@ -21,14 +21,18 @@ var (
 	ErrNotOpen = errors.New("ledger is not open")
 	// ErrNewer: the data was written by a newer release and is left untouched.
 	ErrNewer = errors.New("ledger was written by a newer release")
+	// ErrUnavailable: the engine's server cannot be reached, or is not ready. It may
+	// pass by itself.
+	ErrUnavailable = errors.New("ledger cannot be reached")
 	// ErrSlotTaken: the slot is finished, or a later one has been started, whose
 	// window covers it.
 	ErrSlotTaken = errors.New("slot has been taken")
 	// ErrSlotHeld: another run holds the schedule and its lease has not ended.
 	ErrSlotHeld = errors.New("another run holds the slot")
-	// ErrFenced: the run has lost its slot to another, or is no longer running.
-	// It must stop; nothing it does may count any more.
-	ErrFenced = errors.New("run is fenced")
+	// ErrFenced: the run has lost its slot to another, or is no longer running; or
+	// the node's process is no longer the one that has the node's name. It must
+	// stop; nothing it does may count any more.
+	ErrFenced = errors.New("fenced: another has taken its place")
 	// ErrRunExists: a run with this id is known and cannot be started again.
 	ErrRunExists = errors.New("run exists")
 	// ErrCursor: the cursor was not given out by the method it was handed to.
@@ -55,6 +59,15 @@ type Ledger interface {
 	Ping(ctx context.Context) error
 	// Close lets the engine's files or connections go. Calls under way end first.
 	Close() error
+}
+
+// Cluster is an engine that many nodes share.
+type Cluster interface {
+	Ledger
+	Outcomes
+	Marks
+	Stock
+	Registry
 }
 
 // Claims reads what the log says of users. Derived.

@@ -147,6 +147,13 @@ func (p *Patient) Switches(ctx context.Context) ([]Switch, error) {
 	return l.Switches(ctx)
 }
 
+// WantsOutcomes implements Store; false while the ledger is not open, when no batch
+// can be applied either.
+func (p *Patient) WantsOutcomes() bool {
+	l, err := p.ledger()
+	return err == nil && l.WantsOutcomes()
+}
+
 // Place implements Store.
 func (p *Patient) Place(ctx context.Context, node string) (Place, error) {
 	l, err := p.ledger()

@@ -243,6 +243,11 @@ func otherLog(t *testing.T, e Engine) {
 		if rec.Claim != nil {
 			other = *claim("v"+rec.Claim.User[1:], rec.Claim.Scene, rec.Time)
 		}
+		if rec.Event != nil {
+			e := *rec.Event
+			e.Order = e.Claim.OrderID("other")
+			other.Event = &e
+		}
 		other.At = 0
 		others = append(others, &other)
 	}

@@ -43,6 +43,10 @@ func (l *Ledger) Place(ctx context.Context, node string) (p ledger.Place, err er
 	return p, err
 }
 
+// WantsOutcomes implements ledger.Store: on one machine the log tells where orders
+// stand.
+func (l *Ledger) WantsOutcomes() bool { return false }
+
 // Apply implements ledger.Store.
 func (l *Ledger) Apply(ctx context.Context, b *ledger.Batch) error {
 	if err := l.derived.sound(); err != nil {

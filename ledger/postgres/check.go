@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"manna/ledger"
+)
+
+// What PostgreSQL says of a table that is not there.
+const undefinedTable = "42P01"
+
+// Check sees whether a ledger could be opened with these options, and changes
+// nothing. It returns what it found: the server's address and version, and the
+// schema's. The error is what Open's would be.
+func Check(ctx context.Context, opts Options) (found string, err error) {
+	opts.Connections, opts.Logger = 1, slog.New(slog.DiscardHandler)
+	l, err := connect(ctx, opts)
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
+	defer cancel()
+	var server, encoding string
+	var there, may bool
+	err = l.pool.QueryRow(bounded, `SELECT current_setting('server_version'), current_setting('server_encoding'),
+		EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1), has_database_privilege(current_database(), 'CREATE')`, l.opts.Schema).Scan(&server, &encoding, &there, &may)
+	if err != nil {
+		return "", l.explain("look at the server", err)
+	}
+	found = fmt.Sprintf("PostgreSQL %s at %s", server, l.addr)
+	switch {
+	case encoding != encodingUTF8:
+		return found, wrongEncoding(encoding)
+	case !there && !may:
+		return found, fmt.Errorf("%s has no schema %s, and this user may not create it: GRANT CREATE ON DATABASE …, or have it created", l.addr, l.opts.Schema)
+	case !there:
+		return found + ", schema " + l.opts.Schema + " will be created", nil
+	}
+	at, known, err := l.versions(ctx)
+	switch {
+	case err != nil:
+		return found, l.explain("read the schema's version", err)
+	case at == 0:
+		return found + ", schema " + l.opts.Schema + " is empty", nil
+	case at > known:
+		err = l.newer(at, known)
+	}
+	return fmt.Sprintf("%s, schema %s at version %d of %d", found, l.opts.Schema, at, known), err
+}
+
+// versions reads at which version the schema is, 0 where it is not there or empty,
+// and which one this program knows.
+func (l *Ledger) versions(ctx context.Context) (at, known int64, err error) {
+	if known, err = newest(); err != nil {
+		return 0, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.opts.Timeout)
+	defer cancel()
+	err = l.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+pgx.Identifier{l.opts.Schema, versions}.Sanitize()).Scan(&at)
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == undefinedTable {
+		return 0, known, nil
+	}
+	return at, known, err
+}
+
+// newest is the version of the last migration that this program has.
+func newest() (version int64, err error) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	for _, file := range files {
+		number, _, _ := strings.Cut(strings.TrimPrefix(file, "migrations/"), "_")
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("migration %s: %w", file, err)
+		}
+		version = max(version, n)
+	}
+	return version, err
+}
+
+// newer refuses a schema of a later release.
+func (l *Ledger) newer(at, known int64) error {
+	return fmt.Errorf("PostgreSQL at %s, schema %s: it is at version %d and this program knows %d: %w; run the newer release, or name another schema",
+		l.addr, l.opts.Schema, at, known, ledger.ErrNewer)
+}
