@@ -2,6 +2,7 @@ package producer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,7 +44,7 @@ func (f *Front) claimBatch(ctx context.Context, reqs []Request) ([]Result, error
 	later := b.reserve(ctx, reqs)
 	b.append(ctx)
 	for _, i := range later {
-		b.results[i].Answer, b.results[i].Err = f.accept(ctx, &reqs[i])
+		b.results[i].Answer, b.results[i].Err = f.accept(ctx, &reqs[i], &b.patient)
 	}
 	for i := range b.results {
 		f.metrics.claimed(&b.results[i].Answer, b.results[i].Err, began)
@@ -55,6 +56,7 @@ func (f *Front) claimBatch(ctx context.Context, reqs []Request) ([]Result, error
 type batch struct {
 	front   *Front
 	results []Result
+	patient patience
 	pending []*pending
 	index   []int // of each pending one in results
 }
@@ -72,19 +74,22 @@ func (b *batch) reserve(ctx context.Context, reqs []Request) (later []int) {
 		}
 		e, err := snapshot.entitle(&reqs[i], now)
 		if err != nil {
-			result.Answer, result.Err = f.late(ctx, e.id, err)
+			result.Answer, result.Err = f.late(ctx, &e, err, &b.patient)
 			continue
 		}
-		r, err := f.reserve(ctx, &e)
+		r, err := f.reserve(ctx, &e, &b.patient)
 		switch {
 		case err != nil:
 			result.Err = err
 		case r.Busy != nil:
 			later = append(later, i)
 		case !r.Held:
-			result.Answer, result.Err = f.repeat(e.id, r.At)
+			result.Answer, result.Err = f.repeat(ctx, &e, r.Recorded, &b.patient)
+			if errors.Is(result.Err, errForgotten) {
+				later = append(later, i)
+			}
 		default:
-			p, err := f.prepare(&e, now)
+			p, err := f.prepare(ctx, &e, now, &b.patient)
 			if err != nil {
 				f.guard.Release(e.id)
 				result.Err = err
@@ -123,5 +128,9 @@ func (b *batch) append(ctx context.Context) {
 		f.guard.Commit(p.record.Claim.ID, p.record.At)
 		recorded++
 		b.results[b.index[i]].Answer = f.accepted(p.record.Claim)
+	}
+	if recorded > 0 {
+		f.newest.raise(b.pending[recorded-1].record.At)
+		f.replication.hold(ctx, b.pending[recorded-1].record.At)
 	}
 }

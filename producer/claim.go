@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"manna/fallbacklog"
@@ -33,7 +32,11 @@ type Answer struct {
 	// accepted just now, and all are.
 	States    []gift.State
 	Duplicate bool // the claim had been accepted before
-	Receipt   string
+	// Receipt is "" where another node accepted the claim and only that is known.
+	Receipt string
+	// AsOf: whatever had happened to the orders before is in States; zero where
+	// everything is.
+	AsOf time.Time
 }
 
 // Settled reports whether every order of the claim is final.
@@ -72,20 +75,30 @@ func (f *Front) claim(ctx context.Context, req *Request) (Answer, error) {
 	}
 	defer f.leave(1)
 	began := time.Now()
-	answer, err := f.accept(ctx, req)
+	answer, err := f.accept(ctx, req, &patience{})
 	f.metrics.claimed(&answer, err, began)
 	return answer, err
 }
 
 // accept is the claim path; the package comment numbers its steps.
-func (f *Front) accept(ctx context.Context, req *Request) (Answer, error) {
+func (f *Front) accept(ctx context.Context, req *Request, p *patience) (Answer, error) {
 	now := f.now()
 	e, err := f.snapshot.Load().entitle(req, now)
 	if err != nil {
-		return f.late(ctx, e.id, err)
+		return f.late(ctx, &e, err, p)
 	}
 	for {
-		r, err := f.reserve(ctx, &e)
+		r, err := f.reserve(ctx, &e, p)
+		if err == nil && r.Recorded.Node != "" {
+			answer, err := f.repeat(ctx, &e, r.Recorded, p)
+			if !errors.Is(err, errForgotten) {
+				return answer, err
+			}
+			r, err = f.local.Reserve(ctx, e.id, e.siblings(), e.campaign.ClaimsPerUser)
+			if err != nil {
+				return Answer{}, f.ours("claim again what no log has", err)
+			}
+		}
 		switch {
 		case err != nil:
 			return Answer{}, err
@@ -97,14 +110,16 @@ func (f *Front) accept(ctx context.Context, req *Request) (Answer, error) {
 				return Answer{}, f.ours("wait for a repeat of the claim", ctx.Err())
 			}
 		case !r.Held:
-			return f.repeat(e.id, r.At)
+			return f.repeat(ctx, &e, r.Recorded, p)
 		}
-		return f.record(ctx, &e, now)
+		return f.record(ctx, &e, now, p)
 	}
 }
 
-// reserve asks the guard. A guard that is down does not stop a claim.
-func (f *Front) reserve(ctx context.Context, e *entitlement) (Reservation, error) {
+// reserve asks the guard. A guard that is down does not stop a claim: the ledger is
+// asked for a moment in its place, for two nodes that record one claim may give
+// different gifts by it.
+func (f *Front) reserve(ctx context.Context, e *entitlement, p *patience) (Reservation, error) {
 	r, err := f.guard.Reserve(ctx, e.id, e.siblings(), e.campaign.ClaimsPerUser)
 	if err == nil {
 		return r, nil
@@ -114,18 +129,24 @@ func (f *Front) reserve(ctx context.Context, e *entitlement) (Reservation, error
 	}
 	f.metrics.guardless.Inc()
 	f.guardless.Tell("claim_id", e.id, "err", err)
+	if f.elsewhere != nil {
+		if s, err := f.elsewhere.claim(ctx, e.id, p); err == nil && s.Claim.Node != f.log.Node() {
+			f.guard.Release(e.id)
+			return Reservation{Recorded: Recorded{Node: s.Claim.Node, At: s.Claim.At}}, nil
+		}
+	}
 	return Reservation{Held: true}, nil
 }
 
 // record appends a reserved claim.
-func (f *Front) record(ctx context.Context, e *entitlement, now time.Time) (Answer, error) {
+func (f *Front) record(ctx context.Context, e *entitlement, now time.Time, patient *patience) (Answer, error) {
 	recorded := false
 	defer func() {
 		if !recorded {
 			f.guard.Release(e.id)
 		}
 	}()
-	p, err := f.prepare(e, now)
+	p, err := f.prepare(ctx, e, now, patient)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -135,7 +156,9 @@ func (f *Front) record(ctx context.Context, e *entitlement, now time.Time) (Answ
 	}
 	// Commit point: the claim is accepted.
 	f.guard.Commit(e.id, p.record.At)
+	f.newest.raise(p.record.At)
 	recorded = true
+	f.replication.hold(ctx, p.record.At)
 	return f.accepted(p.record.Claim), nil
 }
 
@@ -143,12 +166,12 @@ func (f *Front) record(ctx context.Context, e *entitlement, now time.Time) (Answ
 // appended.
 type pending struct {
 	record fallbacklog.Record
-	taken  *atomic.Int64
+	taken  *counter
 }
 
 // prepare takes stock for a reserved claim and builds its record.
-func (f *Front) prepare(e *entitlement, now time.Time) (*pending, error) {
-	given, err := f.stock.take(e)
+func (f *Front) prepare(ctx context.Context, e *entitlement, now time.Time, p *patience) (*pending, error) {
+	given, err := f.stock.take(ctx, e, p)
 	if err != nil {
 		return nil, err
 	}
@@ -177,11 +200,14 @@ func (f *Front) accepted(claim *gift.Claim) Answer {
 	return Answer{Claim: claim, Receipt: f.receipts.of(claim)}
 }
 
-// repeat is the answer to a claim that had been recorded at a position.
-func (f *Front) repeat(id gift.ClaimID, at fallbacklog.Position) (Answer, error) {
-	answer, err := f.readAt(id, at)
+// repeat is the answer to a claim that had been recorded, here or on another node.
+func (f *Front) repeat(ctx context.Context, e *entitlement, at Recorded, p *patience) (Answer, error) {
+	answer, err := f.readRecorded(ctx, e, at, p)
+	if errors.Is(err, errForgotten) {
+		return Answer{}, err
+	}
 	if err != nil {
-		return Answer{}, f.ours(fmt.Sprintf("read claim %v again", id), err)
+		return Answer{}, f.ours(fmt.Sprintf("read claim %v again", e.id), err)
 	}
 	answer.Duplicate = true
 	return answer, nil
@@ -190,12 +216,15 @@ func (f *Front) repeat(id gift.ClaimID, at fallbacklog.Position) (Answer, error)
 // late is the answer to a claim that may not be made now: the recorded claim where
 // it was made before, else the refusal. What was accepted stays accepted, whatever
 // a reload has closed or taken away since.
-func (f *Front) late(ctx context.Context, id gift.ClaimID, refusal error) (Answer, error) {
-	if id.IsZero() {
+func (f *Front) late(ctx context.Context, e *entitlement, refusal error, p *patience) (Answer, error) {
+	if e.id.IsZero() {
 		return Answer{}, refusal
 	}
-	if at, ok, err := f.guard.Find(ctx, id); ok && err == nil {
-		return f.repeat(id, at)
+	if at, ok, err := f.guard.Find(ctx, e.id); ok && err == nil {
+		answer, err := f.repeat(ctx, e, at, p)
+		if !errors.Is(err, errForgotten) {
+			return answer, err
+		}
 	}
 	return Answer{}, refusal
 }

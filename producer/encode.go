@@ -38,8 +38,14 @@ func appendAnswer(b []byte, a *Answer) []byte {
 	}
 	b = append(b, `],"deliver_by":"`...)
 	b = c.DeliverBy.AppendFormat(b, time.RFC3339Nano)
-	b = append(b, `","receipt":"`...)
-	b = append(b, a.Receipt...)
+	if a.Receipt != "" {
+		b = append(b, `","receipt":"`...)
+		b = append(b, a.Receipt...)
+	}
+	if !a.AsOf.IsZero() {
+		b = append(b, `","as_of":"`...)
+		b = a.AsOf.AppendFormat(b, time.RFC3339Nano)
+	}
 	return append(b, `"}`...)
 }
 

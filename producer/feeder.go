@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"manna/fallbacklog"
+	"manna/gift"
 	"manna/internal/disk"
 	"manna/internal/notice"
 	"manna/queue"
@@ -32,6 +34,7 @@ type FeederOptions struct {
 	// doubles each time; default 100 ms and 5 s.
 	RetryMin, RetryMax time.Duration
 	Logger             *slog.Logger
+	Now                func() time.Time // default time.Now
 }
 
 // Feeder brings an engine the first deliveries that the log has, in order of age.
@@ -39,11 +42,16 @@ type FeederOptions struct {
 // Everything before its watermark, the last `sent` record of its name, is in the
 // queue. After a restart it goes on from there, so what was handed over since the
 // last watermark is handed over again; nothing is left out.
+//
+// What the queue can never take, an order or all of a partner's, is parked: it waits
+// for a person in the log, and holds up nobody else's.
 type Feeder struct {
 	opts    FeederOptions
-	through atomic.Uint64
+	through passed
+	oldest  atomic.Int64 // time of the oldest claim of the batch being fed, Unix ns; 0 between batches
+	parked  atomic.Int64
 	// Each of these comes as often as a batch does.
-	unmarked, untaken *notice.Repeated
+	unmarked, untaken, refused *notice.Repeated
 }
 
 // NewFeeder makes a feeder.
@@ -60,10 +68,14 @@ func NewFeeder(opts FeederOptions) (*Feeder, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	f := &Feeder{
 		opts:     opts,
 		unmarked: notice.NewRepeated(opts.Logger, slog.LevelWarn, "the watermark cannot be written; feeding goes on"),
 		untaken:  notice.NewRepeated(opts.Logger, slog.LevelWarn, "the queue takes nothing; trying again"),
+		refused:  notice.NewRepeated(opts.Logger, slog.LevelError, "a partner's orders are parked: the queue takes none; once that is mended a person takes them up again (manna order ID --reissue)"),
 	}
 	from, err := f.watermark()
 	f.through.Store(uint64(from))
@@ -73,6 +85,19 @@ func NewFeeder(opts FeederOptions) (*Feeder, error) {
 // Through is the position before which the queue has everything.
 func (f *Feeder) Through() fallbacklog.Position {
 	return fallbacklog.Position(f.through.Load())
+}
+
+// Parked is how many orders this process has parked because the queue can never take
+// them.
+func (f *Feeder) Parked() int64 { return f.parked.Load() }
+
+// Behind is how long the oldest claim that is being fed has waited; 0 where none is.
+func (f *Feeder) Behind() time.Duration {
+	oldest := f.oldest.Load()
+	if oldest == 0 {
+		return 0
+	}
+	return max(0, f.opts.Now().Sub(time.Unix(0, oldest)))
 }
 
 // watermark reads where the feeder stopped last.
@@ -104,6 +129,7 @@ func (f *Feeder) Run(ctx context.Context) error {
 		}
 		if err == nil {
 			f.through.Store(uint64(reader.Position()))
+			f.oldest.Store(0)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -147,6 +173,7 @@ func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader, marked
 		}
 		return nil, err
 	}
+	f.oldest.Store(rec.Time.UnixNano())
 	var msgs []*queue.Message
 	for {
 		for _, order := range rec.Claim.Orders {
@@ -164,13 +191,23 @@ func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader, marked
 	}
 }
 
-// feed hands a batch over, again and again until the queue has it.
+// feed hands a batch over, again and again until the queue has it, but for what the
+// queue can never take.
 func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
 	pause := f.opts.RetryMin
 	for len(msgs) > 0 {
 		err := f.opts.Queue.Feed(ctx, msgs)
 		if err == nil {
 			return nil
+		}
+		if never, why := f.never(msgs, err); len(never) > 0 {
+			if err = f.park(ctx, never, why); err == nil {
+				msgs = slices.DeleteFunc(msgs, func(m *queue.Message) bool { return slices.Contains(never, m) })
+				continue
+			}
+			if errors.Is(err, fallbacklog.ErrPoisoned) || errors.Is(err, fallbacklog.ErrClosed) {
+				return err
+			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -185,6 +222,59 @@ func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
 		}
 		pause = min(2*pause, f.opts.RetryMax)
 	}
+	return nil
+}
+
+// never picks out the messages that the queue can never take, by its error, and
+// says so.
+func (f *Feeder) never(msgs []*queue.Message, err error) (never []*queue.Message, why error) {
+	pick := func(of func(*queue.Message) bool) []*queue.Message {
+		var picked []*queue.Message
+		for _, m := range msgs {
+			if of(m) {
+				picked = append(picked, m)
+			}
+		}
+		return picked
+	}
+	if order, ok := errors.AsType[*queue.RefusedError](err); ok {
+		if never = pick(func(m *queue.Message) bool { return m.Order.ID == order.Order }); len(never) > 0 {
+			f.opts.Logger.Error("order parked: the queue cannot take it", "order_id", order.Order, "queue", f.opts.Name, "err", order.Err)
+			return never, order.Err
+		}
+	}
+	if lane, ok := errors.AsType[*queue.LaneRefusedError](err); ok {
+		if never = pick(func(m *queue.Message) bool { return m.Order.Partner == lane.Partner }); len(never) > 0 {
+			f.refused.Tell("partner", lane.Partner, "queue", f.opts.Name, "orders", len(never), "err", lane.Err)
+			return never, lane.Err
+		}
+	}
+	return nil, nil
+}
+
+// park leaves orders to a person.
+func (f *Feeder) park(ctx context.Context, msgs []*queue.Message, why error) error {
+	var recs []*fallbacklog.Record
+	for _, m := range msgs {
+		// What was fed again after a crash may have been parked then, or have come
+		// further.
+		rows, err := f.opts.Log.Lookup(m.Order.ID)
+		if err != nil {
+			return err
+		}
+		if state, _ := fallbacklog.StateOf(rows); state != gift.StateAccepted {
+			continue
+		}
+		recs = append(recs, &fallbacklog.Record{Kind: fallbacklog.Parked, Event: &fallbacklog.Event{
+			Order: m.Order.ID, Claim: m.Claim.ID, Campaign: m.Claim.Campaign, Partner: m.Order.Partner, Origin: m.Origin,
+			Code: "queue_refused", Reason: why.Error(),
+		}})
+	}
+	// Commit point: the orders are a person's, and not fed again.
+	if err := f.opts.Log.Append(ctx, recs...); err != nil {
+		return err
+	}
+	f.parked.Add(int64(len(recs)))
 	return nil
 }
 

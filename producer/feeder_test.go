@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -254,5 +256,197 @@ func TestFeederEndsWithTheLog(t *testing.T) {
 	}
 	if _, err := NewFeeder(FeederOptions{}); err == nil {
 		t.Error("a feeder of nothing: no error")
+	}
+}
+
+// picky is a queue that can never take some orders.
+type picky struct {
+	*broker
+	never map[gift.OrderID]bool
+	took  func() // is called when it has taken a batch, before it says so
+}
+
+func (p *picky) Feed(ctx context.Context, msgs []*queue.Message) error {
+	for _, m := range msgs {
+		if p.never[m.Order.ID] {
+			return &queue.RefusedError{Order: m.Order.ID, Err: errors.New("too large")}
+		}
+	}
+	defer p.took()
+	return p.broker.Feed(ctx, msgs)
+}
+
+func TestFeederParksWhatTheQueueCanNeverTake(t *testing.T) {
+	f, d := crashing(t)
+	var killed *crashdisk.Disk
+	q := &picky{newBroker(), map[gift.OrderID]bool{}, func() { killed = d.Kill() }}
+	var orders []gift.Order
+	for i := range 6 {
+		orders = append(orders, f.claim(Request{Campaign: "show", Scene: "second", Gift: "duo", User: user(i)}).Claim.Orders...)
+	}
+	for _, i := range []int{0, 5, 11} {
+		q.never[orders[i].ID] = true
+	}
+	feed := func() {
+		t.Helper()
+		feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "picky", MarkEvery: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- feeder.Run(ctx) }()
+		if err := feeder.Wait(ctx, f.records(fallbacklog.Claimed)[5].At); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		d = killed
+		f = openFixtureOn(t, d, f.dir)
+	}
+	feed()
+	want(t, "watermarks", len(f.records(fallbacklog.Sent)), 0)
+	feed() // again from the beginning
+	parked := f.records(fallbacklog.Parked)
+	want(t, "parked", len(parked), 3)
+	for _, rec := range parked {
+		if !q.never[rec.Event.Order] || rec.Event.Code != "queue_refused" || rec.Event.Reason != "too large" || rec.Event.Partner != "midas" {
+			t.Errorf("parked: %+v", rec.Event)
+		}
+	}
+	for _, o := range orders {
+		want(t, "fed", q.got(o.ID), !q.never[o.ID])
+	}
+}
+
+// choosy is a queue that refuses a partner until it is mended.
+type choosy struct {
+	*broker
+	refuses atomic.Value // the partner
+	calls   atomic.Int64
+}
+
+func (c *choosy) Feed(ctx context.Context, msgs []*queue.Message) error {
+	c.calls.Add(1)
+	refuses := c.refuses.Load().(string)
+	for _, m := range msgs {
+		if m.Order.Partner == refuses {
+			return fmt.Errorf("2 lanes: %w", &queue.LaneRefusedError{Partner: refuses, Err: errors.New("too few queues: updateTopic")})
+		}
+	}
+	return c.broker.Feed(ctx, msgs)
+}
+
+// The partner's orders are parked, those of all others go on, and nothing is passed
+// that is in neither the queue nor the log's parking.
+func TestFeederGoesOnWithoutAPartnerThatTheQueueRefuses(t *testing.T) {
+	f := openFixture(t)
+	q := &choosy{broker: newBroker()}
+	q.refuses.Store("nova")
+	write := func(rec *fallbacklog.Record) {
+		t.Helper()
+		if err := f.log.Append(t.Context(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	order := func(user, partner string) gift.Order {
+		t.Helper()
+		id := gift.NewCampaignID("spring").ClaimID("", user, partner)
+		c := &gift.Claim{ID: id, Campaign: "spring", User: user, Gift: "vip", ClaimedAt: opens, DeliverBy: opens.Add(time.Hour),
+			Orders: []gift.Order{{ID: id.OrderID("item"), Item: "item", Partner: partner, Quantity: 1}}}
+		write(&fallbacklog.Record{Kind: fallbacklog.Claimed, Claim: c})
+		return c.Orders[0]
+	}
+	var refused, taken []gift.Order
+	for i := range 40 {
+		taken = append(taken, order(user(i), "iris"))
+		refused = append(refused, order(user(i), "nova"))
+	}
+	// One of them has come further before a crash: it is let alone.
+	further := refused[0]
+	write(&fallbacklog.Record{Kind: fallbacklog.Granted, Event: &fallbacklog.Event{Order: further.ID, Partner: "nova", Attempts: 1}})
+	feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "choosy", RetryMin: time.Hour, RetryMax: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- feeder.Run(ctx) }()
+	wait := func() {
+		t.Helper()
+		claims := f.records(fallbacklog.Claimed)
+		if err := feeder.Wait(ctx, claims[len(claims)-1].At); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait()
+	parked := make(map[gift.OrderID]bool)
+	for _, rec := range f.records(fallbacklog.Parked) {
+		parked[rec.Event.Order] = true
+		if rec.Event.Code != "queue_refused" || rec.Event.Reason != "too few queues: updateTopic" || rec.Event.Partner != "nova" || rec.Event.Origin == 0 {
+			t.Errorf("parked: %+v", rec.Event)
+		}
+	}
+	for _, o := range taken {
+		want(t, "the queue has one of another partner", q.got(o.ID), true)
+	}
+	for _, o := range refused {
+		want(t, "parked", parked[o.ID], o.ID != further.ID)
+		want(t, "the queue has one that it refused", q.got(o.ID), false)
+	}
+	want(t, "orders parked", feeder.Parked(), int64(len(refused)-1))
+	// Mended, its next orders are fed.
+	q.refuses.Store("")
+	last := order("later", "nova")
+	wait()
+	want(t, "the queue has one that came after", q.got(last.ID), true)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// deafQueue takes nothing until it is told to.
+type deafQueue struct {
+	asked chan struct{}
+	take  chan struct{}
+}
+
+func (q *deafQueue) Feed(ctx context.Context, _ []*queue.Message) error {
+	q.asked <- struct{}{}
+	select {
+	case <-q.take:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestFeederTellsHowFarItIsBehind(t *testing.T) {
+	f := openFixture(t)
+	q := &deafQueue{make(chan struct{}), make(chan struct{})}
+	feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "deaf", Now: func() time.Time { return opens.Add(time.Minute) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- feeder.Run(ctx) }()
+	want(t, "behind with nothing to feed", feeder.Behind(), 0)
+	f.clock.at.Store(opens.UnixNano())
+	f.claim(Request{Campaign: "spring", User: "u"})
+	<-q.asked
+	want(t, "behind with a claim of a minute ago", feeder.Behind(), time.Minute)
+	q.take <- struct{}{}
+	for feeder.Through() == 0 || feeder.Behind() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }

@@ -40,11 +40,22 @@ type Options struct {
 	// body: whoever sets it makes sure that the Front listens on loopback only.
 	Auth *Auth
 	Dev  bool
-	// Guard keeps repeats apart. Nil means one in the process, rebuilt from the
-	// log.
+	// Unserved: the Front only reads for this process, and its handler is not used.
+	Unserved bool
+	// Guard keeps apart repeats that come to several nodes. It is asked after the
+	// node's own, which lives in the process and is rebuilt from the log. Nil:
+	// there is no other node.
 	Guard Guard
-	Users UserIndex // nil: only the claims of configured campaigns are listed
-	Queue Sender    // nil: settle is unavailable
+	// Elsewhere reads what other nodes' logs say. Nil: there is no other node.
+	Elsewhere Elsewhere
+	// Leases shares the gifts' stock with other fronts; Run has to run then. Nil:
+	// this front has all of it.
+	Leases *Leases
+	// Replication holds answers until the queue has their claims too; Run has to run
+	// then. Nil: claims are answered when they are on this disk.
+	Replication *Replication
+	Users       UserIndex // nil: only the claims of configured campaigns are listed; unused with Elsewhere
+	Queue       Sender    // nil: settle is unavailable
 	// ReceiptKey signs receipts: 32 bytes, the same after every restart.
 	ReceiptKey []byte
 	Limits     Limits
@@ -78,21 +89,27 @@ func def[T int | int64 | time.Duration](v *T, value T) {
 }
 
 // Front is the claim front-end. Its methods are safe for concurrent use. It owns
-// no goroutines and needs no closing.
+// no goroutines but those of Run, and needs no closing.
 type Front struct {
 	log      *fallbacklog.Log
 	snapshot atomic.Pointer[Snapshot]
 	auth     atomic.Pointer[Auth]
 	dev      bool
-	guard    Guard
+	guard    Guard        // local, or the layers of local and the shared one
+	local    *memoryGuard // the claims of this node's log
 	stock    *stock
 	users    UserIndex
 	queue    Sender
 	receipts *receipts
+	// What a cluster needs; nil on one machine.
+	elsewhere   *outside
+	replication *replication
+
 	limits   Limits
 	metrics  *metrics
 	now      func() time.Time
 	inFlight atomic.Int64
+	newest   newest
 	// Each of these may befall every request.
 	unhandled, unanswered, guardless, unindexed *notice.Repeated
 	// settling serialises what is done at most once to a claim: returns and
@@ -109,7 +126,7 @@ func NewFront(ctx context.Context, opts Options) (*Front, error) {
 		return nil, errors.New("a front needs a log and a snapshot of the campaigns")
 	case len(opts.ReceiptKey) != receiptKeySize:
 		return nil, fmt.Errorf("the receipt key has %d bytes, want %d", len(opts.ReceiptKey), receiptKeySize)
-	case opts.Auth == nil && !opts.Dev:
+	case opts.Auth == nil && !opts.Dev && !opts.Unserved:
 		return nil, errors.New("a front needs authentication: configure auth, or use --dev on loopback")
 	}
 	opts.Limits.complete()
@@ -123,7 +140,7 @@ func NewFront(ctx context.Context, opts Options) (*Front, error) {
 		opts.Now = time.Now
 	}
 	f := &Front{
-		log: opts.Log, dev: opts.Dev, guard: opts.Guard, stock: newStock(), users: opts.Users, queue: opts.Queue,
+		log: opts.Log, dev: opts.Dev, local: newMemoryGuard(), stock: newStock(), users: opts.Users, queue: opts.Queue,
 		receipts: newReceipts(opts.ReceiptKey), limits: opts.Limits, now: opts.Now,
 		unhandled:  notice.NewRepeated(opts.Logger, slog.LevelError, "claims cannot be handled"),
 		unanswered: notice.NewRepeated(opts.Logger, slog.LevelError, "requests cannot be answered"),
@@ -132,12 +149,18 @@ func NewFront(ctx context.Context, opts Options) (*Front, error) {
 	}
 	f.snapshot.Store(opts.Snapshot)
 	f.auth.Store(opts.Auth)
-	var memory *memoryGuard
-	if f.guard == nil {
-		memory = newMemoryGuard()
-		f.guard = memory
+	f.elsewhere = newOutside(opts.Elsewhere, opts.Logger)
+	if opts.Leases != nil {
+		f.stock.lessor = newLessor(f.stock, *opts.Leases, f.snapshot.Load, f.now, opts.Logger)
 	}
-	if err := f.stock.rebuild(ctx, f.log, memory, opts.Logger); err != nil {
+	if opts.Replication != nil {
+		f.replication = newReplication(*opts.Replication, f.limits.InFlight/2, opts.Logger)
+	}
+	f.guard = f.local
+	if opts.Guard != nil {
+		f.guard = &layers{local: f.local, shared: opts.Guard}
+	}
+	if err := f.stock.rebuild(ctx, f.log, f.local, opts.Logger); err != nil {
 		return nil, err
 	}
 	var err error
@@ -152,8 +175,61 @@ func (f *Front) Reload(s *Snapshot) { f.snapshot.Store(s) }
 // ReloadAuth puts new keys and callers in the place of those in use.
 func (f *Front) ReloadAuth(a *Auth) { f.auth.Store(a) }
 
+// Newest is the position of the newest claim that was accepted since the start; zero
+// where none was.
+func (f *Front) Newest() fallbacklog.Position { return fallbacklog.Position(f.newest.at.Load()) }
+
+// newest is a position that only rises.
+type newest struct{ at atomic.Uint64 }
+
+func (n *newest) raise(p fallbacklog.Position) {
+	for last := n.at.Load(); uint64(p) > last && !n.at.CompareAndSwap(last, uint64(p)); last = n.at.Load() {
+	}
+}
+
+// errUnleased: whoever asks a front for a gift in its first moment is told to come
+// again.
+var errUnleased = errors.New("the stock that nodes share has not been looked at yet")
+
 // Ready says why no claim can be accepted, nil where one can.
-func (f *Front) Ready() error { return f.log.Err() }
+func (f *Front) Ready() error {
+	if f.stock.lessor != nil && !f.stock.lessor.looked.Load() {
+		return errUnleased
+	}
+	return f.log.Err()
+}
+
+// Run does what a front does beside answering: it leases stock ahead, and watches
+// over replication. It returns nil when ctx has ended and what is left of the leases
+// has been given back, so ctx ends after the last claim has been answered. On one
+// machine there is nothing to do, and it returns at once.
+func (f *Front) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	if f.stock.lessor != nil {
+		work.Go(func() { f.stock.lessor.run(ctx) })
+	}
+	if f.replication != nil {
+		work.Go(func() { f.replication.run(ctx) })
+	}
+	work.Wait()
+	return nil
+}
+
+// Notes says what is worse than it should be while claims are accepted all the same.
+func (f *Front) Notes() (notes []string) {
+	if why := f.replication.degraded(); why != "" {
+		notes = append(notes, "durability: degraded to local: "+why)
+	}
+	if f.stock.lessor != nil {
+		if err := f.stock.lessor.trouble(); err != nil {
+			notes = append(notes, "stock: no more can be leased: "+err.Error())
+		}
+	}
+	if err := f.elsewhere.trouble(); err != nil {
+		notes = append(notes, "ledger: other nodes' claims cannot be read: "+err.Error())
+	}
+	return notes
+}
 
 // enter admits n claims, or none where that would be more than are borne.
 func (f *Front) enter(n int) error {

@@ -98,7 +98,13 @@ func openFixture(t *testing.T, change ...func(*Options)) *fixture {
 
 func openFixtureOn(t *testing.T, d disk.Disk, dir string, change ...func(*Options)) *fixture {
 	t.Helper()
-	log, err := fallbacklog.Open(fallbacklog.Options{Dir: dir, Node: "a", Disk: d, SegmentBytes: fallbacklog.MinSegment})
+	return openNode(t, "a", d, dir, change...)
+}
+
+// openNode opens the front of one of several nodes.
+func openNode(t *testing.T, node string, d disk.Disk, dir string, change ...func(*Options)) *fixture {
+	t.Helper()
+	log, err := fallbacklog.Open(fallbacklog.Options{Dir: dir, Node: node, Disk: d, SegmentBytes: fallbacklog.MinSegment})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +128,7 @@ func (f *fixture) reopen(change ...func(*Options)) *fixture {
 	if err := f.log.Close(); err != nil {
 		f.t.Fatal(err)
 	}
-	return openFixtureOn(f.t, f.disk, f.dir, change...)
+	return openNode(f.t, f.log.Node(), f.disk, f.dir, change...)
 }
 
 func (f *fixture) claim(req Request) Answer {

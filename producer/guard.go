@@ -11,31 +11,40 @@ import (
 
 // Guard knows which claims have been made or are being made. It is what keeps two
 // requests for one entitlement apart; it need not survive a crash, for the log
-// does. An implementation is safe for concurrent use.
+// does. An implementation is safe for concurrent use and passes guardtest.
 type Guard interface {
 	// Reserve asks for the right to append a claim. It does not wait for another
 	// request. Where siblings is not nil, it lists the user's claims in all stages
 	// of the scene, id among them, in a fixed order; at most limit of them may be
 	// reserved or recorded, else the error is a *gift.Error with LimitReached.
-	// Any other error means that the guard is down.
+	// Any other error means that the guard is down: the claim is the caller's as
+	// if it were held, to append without the guard's protection and then to Commit
+	// or Release.
 	Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.ClaimID, limit int) (Reservation, error)
-	// Commit says that the reserved claim is recorded at a position of the log.
+	// Commit says that a claim is recorded at a position of this node's log.
 	Commit(id gift.ClaimID, at fallbacklog.Position)
 	// Release gives a reservation up: a repeat may reserve again.
 	Release(id gift.ClaimID)
-	// Find gives the position of a recorded claim.
-	Find(ctx context.Context, id gift.ClaimID) (at fallbacklog.Position, ok bool, err error)
+	// Find tells where a claim is recorded.
+	Find(ctx context.Context, id gift.ClaimID) (at Recorded, ok bool, err error)
 }
 
 // Reservation is a guard's answer. Exactly one of its fields is set.
 type Reservation struct {
 	// Held: the claim is the caller's to append, and then to Commit or Release.
 	Held bool
-	// At is where the claim is recorded already.
-	At fallbacklog.Position
-	// Busy is closed when the request that is appending the claim now has ended,
-	// well or badly.
+	// Recorded is where the claim is recorded already.
+	Recorded Recorded
+	// Busy is closed when it is worth asking again: the request that is appending
+	// the claim now, here or on another node, has ended well or badly, or may have.
 	Busy <-chan struct{}
+}
+
+// Recorded is where a claim is: in which node's log, "" being this one's, and at
+// which position of it.
+type Recorded struct {
+	Node string
+	At   fallbacklog.Position
 }
 
 // guardShards is one for each value of the byte that picks them.
@@ -98,7 +107,7 @@ func (s *guardShard) reserve(id gift.ClaimID, take bool) Reservation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at, ok := s.recorded[id]; ok {
-		return Reservation{At: at}
+		return Reservation{Recorded: Recorded{At: at}}
 	}
 	if wait, ok := s.reserved[id]; ok {
 		if wait == nil {
@@ -146,12 +155,17 @@ func (s *guardShard) free(id gift.ClaimID) {
 }
 
 // Find implements Guard.
-func (g *memoryGuard) Find(_ context.Context, id gift.ClaimID) (fallbacklog.Position, bool, error) {
+func (g *memoryGuard) Find(_ context.Context, id gift.ClaimID) (Recorded, bool, error) {
+	at, ok := g.find(id)
+	return Recorded{At: at}, ok, nil
+}
+
+func (g *memoryGuard) find(id gift.ClaimID) (fallbacklog.Position, bool) {
 	s := g.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.recorded[id]
-	return at, ok, nil
+	return at, ok
 }
 
 // restore takes in a claim found in the log; first is false where it was known.

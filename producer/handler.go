@@ -1,13 +1,10 @@
 package producer
 
 import (
-	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -173,7 +170,7 @@ func (f *Front) claimFor(who caller, r *http.Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, fieldError("id", "%v", err)
 	}
-	answer, err := f.Read(id)
+	answer, err := f.Read(r.Context(), id)
 	if err == nil && !who.may(answer.Claim.User) {
 		err = gift.Errorf(gift.NotFound, "there is no claim %v", id)
 	}
@@ -205,7 +202,7 @@ func (f *Front) postSettle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return f.ours("settle a claim", err)
 	}
-	if answer, err = f.Read(answer.Claim.ID); err != nil {
+	if answer, err = f.Read(r.Context(), answer.Claim.ID); err != nil {
 		return err
 	}
 	status := http.StatusAccepted
@@ -224,14 +221,14 @@ func (f *Front) getOrder(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fieldError("id", "%v", err)
 	}
-	story, err := f.story(id)
+	order, err := f.readOrder(r.Context(), id)
 	if err != nil {
 		return err
 	}
-	if !who.may(story.Claim.User) {
+	if !who.may(order.User) {
 		return gift.Errorf(gift.NotFound, "there is no order %v", id)
 	}
-	return writeJSON(w, ReadOrder(story))
+	return writeJSON(w, order)
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {
@@ -240,14 +237,6 @@ func writeJSON(w http.ResponseWriter, v any) error {
 		return err
 	}
 	return write(w, http.StatusOK, func(b []byte) []byte { return append(b, text...) })
-}
-
-// userClaims is the answer to GET /v1/users/{user}/claims.
-type userClaims struct {
-	User   string            `json:"user"`
-	Claims []json.RawMessage `json:"claims"`
-	Next   string            `json:"next,omitempty"` // the value of ?before for the next page
-	AsOf   time.Time         `json:"as_of,omitzero"`
 }
 
 func (f *Front) getUserClaims(w http.ResponseWriter, r *http.Request) error {
@@ -280,54 +269,6 @@ func (f *Front) getUserClaims(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, list)
-}
-
-// list reads a page of a user's claims: those behind before, or the newest.
-func (f *Front) list(ctx context.Context, user string, before gift.ClaimID, limit int) (*userClaims, error) {
-	found, asOf, err := f.claimsOf(ctx, user)
-	if err != nil {
-		return nil, err
-	}
-	if !before.IsZero() {
-		last, err := f.cursor(ctx, user, before)
-		if err != nil {
-			return nil, err
-		}
-		found = slices.DeleteFunc(found, func(p place) bool { return comparePlaces(p, last) <= 0 })
-	}
-	list := &userClaims{User: user, Claims: []json.RawMessage{}, AsOf: asOf}
-	if len(found) > limit {
-		found = found[:limit]
-		list.Next = found[limit-1].id.String()
-	}
-	for _, p := range found {
-		answer, err := f.readAt(p.id, p.at)
-		if err != nil {
-			return nil, err
-		}
-		list.Claims = append(list.Claims, appendAnswer(nil, &answer))
-	}
-	return list, nil
-}
-
-// cursor finds where the claim is that a page begins behind. It need not be listed
-// itself: the index that it came from may lag by now.
-func (f *Front) cursor(ctx context.Context, user string, id gift.ClaimID) (place, error) {
-	at, ok, err := f.guard.Find(ctx, id)
-	if err != nil {
-		return place{}, fmt.Errorf("claim %v from the guard: %w", id, err)
-	}
-	if ok {
-		rec, err := f.log.Read(at)
-		if err != nil {
-			return place{}, err
-		}
-		ok = rec.Claim != nil && rec.Claim.User == user
-	}
-	if !ok {
-		return place{}, fieldError("before", "%v is no claim of this user: take next of the page before, or leave it out for the first page", id)
-	}
-	return place{id, at}, nil
 }
 
 func getOpenAPI(w http.ResponseWriter, _ *http.Request) error {

@@ -31,7 +31,7 @@ func TestClaimOverHTTP(t *testing.T) {
 	want(t, "status of the repeat", r.status, 200)
 	want(t, "answer to the repeat", r.text, read("accepted", true, "accepted", "accepted"))
 
-	claim, err := f.Read(id)
+	claim, err := f.Read(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,18 @@ func newMetrics(f *Front, registry prometheus.Registerer) (*metrics, error) {
 		m.byCode[code] = claims.WithLabelValues(string(code))
 	}
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "manna_claims_in_flight", Help: "Claims being decided or appended."}, func() float64 { return float64(f.inFlight.Load()) })
-	for _, c := range []prometheus.Collector{claims, m.guardless, m.seconds, inFlight} {
+	collectors := []prometheus.Collector{claims, m.guardless, m.seconds, inFlight}
+	if f.replication != nil {
+		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "manna_durability_degraded", Help: "1 while claims are answered before the queue has them.",
+		}, func() float64 {
+			if f.replication.degraded() != "" {
+				return 1
+			}
+			return 0
+		}))
+	}
+	for _, c := range collectors {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

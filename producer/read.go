@@ -1,7 +1,6 @@
 package producer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,68 @@ import (
 
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/ledger"
 )
+
+// readRecorded reads the claim that the guard knows of, wherever it is recorded.
+func (f *Front) readRecorded(ctx context.Context, e *entitlement, at Recorded, p *patience) (Answer, error) {
+	if at.Node != "" {
+		return f.readForeign(ctx, e, at, p)
+	}
+	a, err := f.readAt(e.id, at.At)
+	if err == nil {
+		err = f.complete(ctx, &a, p)
+	}
+	if err == nil {
+		f.replication.hold(ctx, at.At)
+	}
+	return a, err
+}
+
+// errForgotten: the guard knows of a claim that no log has, of a disk that was lost or
+// of another cluster. It is only a hint, and eats nobody's claim.
+var errForgotten = errors.New("no log has the claim that the guard knows of")
+
+// readForeign reads a claim that another node has recorded: in the ledger, or where
+// that does not have it yet, in the repeat itself, if it says enough.
+func (f *Front) readForeign(ctx context.Context, e *entitlement, at Recorded, p *patience) (Answer, error) {
+	if f.elsewhere == nil {
+		return Answer{}, fmt.Errorf("it is recorded on node %s at %v, which this node cannot read", at.Node, at.At)
+	}
+	s, err := f.elsewhere.claim(ctx, e.id, p)
+	if err == nil {
+		return f.answerOf(&s)
+	}
+	if errors.Is(err, ledger.ErrNotFound) && f.elsewhere.lacks(ctx, at, p) {
+		return Answer{}, errForgotten
+	}
+	if a, ok := f.foretell(e); ok {
+		return a, nil
+	}
+	return Answer{}, &gift.Error{Code: gift.Unavailable, Detail: "the claim was accepted by another node and cannot be read here yet; come again", RetryAfter: time.Second}
+}
+
+// foretell tells what another node has accepted, where the entitlement leaves no
+// choice: no other gift, no substitute, nothing that differs by platform. The
+// receipt only those can make who know when it was accepted.
+func (f *Front) foretell(e *entitlement) (Answer, bool) {
+	c := e.campaign
+	if c == nil || e.scene == nil || e.gift == nil || c.onlyGift != e.gift || e.gift.Instead != "" {
+		return Answer{}, false
+	}
+	for i := range e.gift.Items {
+		if len(e.gift.Items[i].Platforms) > 0 {
+			return Answer{}, false
+		}
+	}
+	// Accepted by now, and before the window closed: no order ends later.
+	at := f.now().UTC().Truncate(time.Millisecond)
+	if at.After(c.Closes) {
+		at = c.Closes.UTC()
+	}
+	claim := c.NewClaim(e.id, e.scene.Name, e.stage, e.user, e.gift, "", nil, at)
+	return Answer{Claim: claim, AsOf: c.Opens.UTC()}, true
+}
 
 // readAt reads the claim recorded at a position, with its orders' states now.
 func (f *Front) readAt(id gift.ClaimID, at fallbacklog.Position) (Answer, error) {
@@ -32,18 +92,105 @@ func (f *Front) readAt(id gift.ClaimID, at fallbacklog.Position) (Answer, error)
 	return a, nil
 }
 
-// Read gives a claim with its orders' states now; the error has the code
-// gift.NotFound where the log has no such claim.
-func (f *Front) Read(id gift.ClaimID) (Answer, error) {
+// Read gives a claim with its orders' states now. The error has the code
+// gift.NotFound where no log has such a claim, and gift.Unavailable where only other
+// nodes' logs could have it and the ledger does not answer.
+func (f *Front) Read(ctx context.Context, id gift.ClaimID) (Answer, error) {
 	rows, err := f.log.Lookup(id)
 	if err != nil {
 		return Answer{}, err
 	}
-	i := slices.IndexFunc(rows, func(r fallbacklog.Row) bool { return r.Kind == fallbacklog.Claimed && r.OfClaim })
-	if i < 0 {
+	if i := slices.IndexFunc(rows, func(r fallbacklog.Row) bool { return r.Kind == fallbacklog.Claimed && r.OfClaim }); i >= 0 {
+		return f.readOwn(ctx, id, rows[i].At)
+	}
+	if f.elsewhere == nil {
 		return Answer{}, gift.Errorf(gift.NotFound, "there is no claim %v", id)
 	}
-	return f.readAt(id, rows[i].At)
+	s, err := f.elsewhere.claim(ctx, id, nil)
+	switch {
+	case err == nil:
+		return f.answerOf(&s)
+	case !errors.Is(err, ledger.ErrNotFound):
+		return Answer{}, unread(fmt.Sprintf("claim %v", id))
+	}
+	if _, ok, err := f.guard.Find(ctx, id); ok && err == nil {
+		return Answer{}, &gift.Error{Code: gift.Unavailable, Detail: "the claim was accepted a moment ago and cannot be read here yet; come again", RetryAfter: time.Second}
+	}
+	return Answer{}, gift.Errorf(gift.NotFound, "there is no claim %v", id)
+}
+
+// readOwn reads a claim of this node's log.
+func (f *Front) readOwn(ctx context.Context, id gift.ClaimID, at fallbacklog.Position) (Answer, error) {
+	a, err := f.readAt(id, at)
+	if err == nil {
+		err = f.complete(ctx, &a, nil)
+	}
+	return a, err
+}
+
+// complete adds to a claim of this node's log what other nodes' logs say of its
+// orders: in a cluster that is where outcomes are. Where the ledger does not say,
+// the answer is as old as the claim, unless the log itself has the end.
+func (f *Front) complete(ctx context.Context, a *Answer, p *patience) error {
+	granted := !slices.ContainsFunc(a.States, func(s gift.State) bool { return s != gift.StateGranted })
+	if f.elsewhere == nil || granted {
+		return nil
+	}
+	a.AsOf = a.Claim.ClaimedAt
+	s, err := f.elsewhere.claim(ctx, a.Claim.ID, p)
+	if err != nil {
+		return nil
+	}
+	a.AsOf = latest(a.AsOf, s.AsOf)
+	return f.fold(a, &s)
+}
+
+// answerOf is the answer about a claim that only the ledger has.
+func (f *Front) answerOf(s *ledger.ClaimStanding) (Answer, error) {
+	c := &s.Claim
+	claim := &gift.Claim{ID: c.ID, Campaign: c.Campaign, Scene: c.Scene, Stage: c.Stage, User: c.User, Gift: c.Gift, ClaimedAt: c.ClaimedAt, DeliverBy: c.DeliverBy, Orders: c.Orders}
+	a := Answer{Claim: claim, States: make([]gift.State, len(claim.Orders)), Receipt: f.receipts.of(claim), AsOf: latest(c.ClaimedAt, s.AsOf)}
+	return a, f.fold(&a, s)
+}
+
+// fold tells the states of a claim's orders by what this node's log and the ledger
+// know of them together.
+func (f *Front) fold(a *Answer, s *ledger.ClaimStanding) error {
+	for i, o := range a.Claim.Orders {
+		own, err := f.log.Told(o.ID)
+		if err != nil {
+			return err
+		}
+		a.States[i] = f.together(own, s.Events[o.ID]).State
+	}
+	return nil
+}
+
+// together tells where an order stands by its story in this node's log and what the
+// ledger knows. The ledger may have some of the story too; that changes nothing.
+func (f *Front) together(own *fallbacklog.Story, events []ledger.OrderEvent) ledger.OrderState {
+	return ledger.Fold(append(f.events(own), events...))
+}
+
+// events are a story's, as the ledger takes them in.
+func (f *Front) events(s *fallbacklog.Story) []ledger.OrderEvent {
+	b := ledger.Batch{Node: f.log.Node(), Outcomes: true}
+	for _, rec := range s.Records {
+		b.Add(rec)
+	}
+	return b.Events
+}
+
+// unread is the answer where only the ledger could know.
+func unread(what string) error {
+	return &gift.Error{Code: gift.Unavailable, Detail: what + " is not in this node's log, and what other nodes have cannot be read now; come again", RetryAfter: soon()}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // OrderRead is how an order reads over HTTP, for users and for operators alike.
@@ -66,6 +213,8 @@ type OrderRead struct {
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 	ClaimedAt     time.Time `json:"claimed_at"`
 	UpdatedAt     time.Time `json:"updated_at"`
+	// AsOf: whatever had happened before is in the answer; zero where everything is.
+	AsOf time.Time `json:"as_of,omitzero"`
 }
 
 // ReadOrder tells where an order stands.
@@ -82,87 +231,46 @@ func ReadOrder(s *fallbacklog.Story) OrderRead {
 	return o
 }
 
-// story tells an order's story; the error has the code gift.NotFound where the
-// log has no such order.
-func (f *Front) story(id gift.OrderID) (*fallbacklog.Story, error) {
-	s, err := f.log.Order(id)
-	if errors.Is(err, fallbacklog.ErrNotFound) {
-		return nil, gift.Errorf(gift.NotFound, "there is no order %v", id)
+// readOrder tells where an order stands; its errors are those of Read.
+func (f *Front) readOrder(ctx context.Context, id gift.OrderID) (OrderRead, error) {
+	own, err := f.log.Told(id)
+	if err != nil {
+		return OrderRead{}, err
 	}
-	return s, err
+	if own.Claim != nil && (f.elsewhere == nil || own.State == gift.StateGranted) {
+		return ReadOrder(own), nil
+	}
+	missing := gift.Errorf(gift.NotFound, "there is no order %v", id)
+	if f.elsewhere == nil {
+		return OrderRead{}, missing
+	}
+	row, err := f.elsewhere.order(ctx, id)
+	switch known := own.Claim != nil; {
+	case err != nil && known:
+		o := ReadOrder(own)
+		o.AsOf = o.ClaimedAt
+		return o, nil
+	case err == nil && (known || !row.Claim.ClaimedAt.IsZero()):
+		return f.orderOf(own, &row), nil
+	case errors.Is(err, ledger.ErrNotFound) && len(own.Records) == 0:
+		return OrderRead{}, missing
+	}
+	// The ledger does not answer, or it has not got the order's claim yet.
+	return OrderRead{}, unread(fmt.Sprintf("order %v", id))
 }
 
-const (
-	// maxPlaces bounds in how many stages one request looks for a user's claims.
-	maxPlaces = 4096
-	// maxIndexed bounds how many claims the index is asked for.
-	maxIndexed = 1000
-	// maxList bounds how many claims of a user one answer has.
-	maxList = 100
-	// usersWithin is how long the ledger may take.
-	usersWithin = 2 * time.Second
-)
-
-// place is where a user's claim is in the log.
-type place struct {
-	id gift.ClaimID
-	at fallbacklog.Position
-}
-
-// claimsOf finds the claims of a user, newest first: those in the campaigns that
-// are configured now by their ids, which depend on nothing else, and the others
-// through the ledger.
-func (f *Front) claimsOf(ctx context.Context, user string) (found []place, asOf time.Time, err error) {
-	ids := f.snapshot.Load().idsOf(user)
-	if f.users != nil {
-		ctx, cancel := context.WithTimeout(ctx, usersWithin)
-		defer cancel()
-		more, lag, err := f.users.UserClaims(ctx, user, maxIndexed)
-		if err != nil {
-			if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				f.unindexed.Tell("err", err)
-			}
-			return nil, time.Time{}, &gift.Error{Code: gift.Unavailable, Detail: "the index of users' claims is being opened or rebuilt from the log; come again", RetryAfter: soon()}
-		}
-		ids, asOf = append(ids, more...), lag
+// orderOf tells where an order stands by what this node's log and the ledger know
+// together. What an order is, the own log's claim says, where there is one.
+func (f *Front) orderOf(own *fallbacklog.Story, row *ledger.OrderRow) OrderRead {
+	c, s := &row.Claim, f.together(own, row.Events)
+	o := OrderRead{
+		OrderID: row.Order.ID, ClaimID: c.ID, Campaign: c.Campaign, Scene: c.Scene, User: c.User, Gift: c.Gift,
+		Item: row.Order.Item, Partner: row.Order.Partner, ClaimedAt: c.ClaimedAt,
 	}
-	seen := make(map[gift.ClaimID]bool, len(ids))
-	for _, id := range ids {
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
-		at, ok, err := f.guard.Find(ctx, id)
-		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("claims of a user from the guard: %w", err)
-		}
-		if ok {
-			found = append(found, place{id, at})
-		}
+	if own.Claim != nil {
+		o = ReadOrder(own)
 	}
-	slices.SortFunc(found, comparePlaces)
-	return found, asOf, nil
-}
-
-// comparePlaces orders claims with the newest first.
-func comparePlaces(a, b place) int {
-	return cmp.Or(cmp.Compare(b.at, a.at), slices.Compare(b.id[:], a.id[:]))
-}
-
-// idsOf are the ids of all claims that a user could make, at most maxPlaces, in
-// the order of the configuration.
-func (s *Snapshot) idsOf(user string) []gift.ClaimID {
-	var ids []gift.ClaimID
-	for _, c := range s.all {
-		for i := range c.Scenes {
-			scene := c.scenes[c.Scenes[i].Name]
-			for _, stage := range scene.Stages {
-				if len(ids) == maxPlaces {
-					return ids
-				}
-				ids = append(ids, c.ID.ClaimID(scene.Name, user, stage))
-			}
-		}
-	}
-	return ids
+	o.State, o.Attempts, o.Reference, o.Voucher, o.Code, o.Reason = s.State, s.Attempts, s.Reference, s.Voucher, s.Code, s.Reason
+	o.NextAttemptAt, o.UpdatedAt, o.AsOf = s.Due, latest(o.ClaimedAt, s.Updated), latest(o.ClaimedAt, row.AsOf)
+	return o
 }

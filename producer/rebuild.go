@@ -11,9 +11,8 @@ import (
 	"manna/fallbacklog"
 )
 
-// rebuild takes in the claims and the returns that the log has: into guard where
-// that is not nil, and into the stock. It reads indexes, several at once, until
-// ctx ends.
+// rebuild takes in the claims and the returns that the log has: into guard and into
+// the stock. It reads indexes, several at once, until ctx ends.
 func (s *stock) rebuild(ctx context.Context, log *fallbacklog.Log, guard *memoryGuard, logger *slog.Logger) error {
 	began := time.Now()
 	// Right after Open nothing is left to seal and this costs nothing.
@@ -58,7 +57,7 @@ func (s *stock) rebuild(ctx context.Context, log *fallbacklog.Log, guard *memory
 	if failed != nil {
 		return fmt.Errorf("rebuild the guard from the log: %w", failed)
 	}
-	if guard != nil && len(indexes) > 0 {
+	if len(indexes) > 0 {
 		logger.Info("read the claims of the log", "claims", guard.len(), "segments", len(indexes), "took", time.Since(began).Round(time.Millisecond))
 	}
 	return nil
@@ -80,7 +79,7 @@ func (s *stock) restore(ctx context.Context, log *fallbacklog.Log, x *fallbacklo
 		}
 		var n int64
 		switch {
-		case row.Kind == fallbacklog.Claimed && row.OfClaim && (guard == nil || guard.restore(row.ID, row.At)):
+		case row.Kind == fallbacklog.Claimed && row.OfClaim && guard.restore(row.ID, row.At):
 			n = 1
 		case row.Kind == fallbacklog.Returned:
 			n = -row.Value

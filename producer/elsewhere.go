@@ -1,0 +1,212 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"manna/gift"
+	"manna/ledger"
+)
+
+// Elsewhere reads what the logs of all nodes say: the ledger that they share.
+type Elsewhere interface {
+	// Order and Claim are ledger.Outcomes'.
+	Order(ctx context.Context, id gift.OrderID) (ledger.OrderRow, error)
+	Claim(ctx context.Context, id gift.ClaimID) (ledger.ClaimStanding, error)
+	// Lags is ledger.Outcomes': how far each node's log has been taken in.
+	Lags(ctx context.Context) ([]ledger.Lag, error)
+	// UserClaims is ledger.Claims'.
+	UserClaims(ctx context.Context, user string, before ledger.Cursor, limit int) (claims []ledger.ClaimRow, asOf time.Time, next ledger.Cursor, err error)
+}
+
+const (
+	// readWithin is how long a read may take in the ledger.
+	readWithin = 2 * time.Second
+	// patient is how long claims wait for what other nodes know, all claims of one
+	// request together.
+	patient = 250 * time.Millisecond
+	// restFor is how long a ledger is left alone that has just failed.
+	restFor = 500 * time.Millisecond
+	// lagsFor is how long it counts how far the ledger was.
+	lagsFor = time.Second
+	// readers is how many reads of the ledger are under way at a time.
+	readers = 16
+)
+
+// patience is how long one request's claims go on waiting for other nodes. It
+// begins with the first wait.
+type patience struct{ until time.Time }
+
+// bound gives a context that ends with the patience.
+func (p *patience) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if p.until.IsZero() {
+		p.until = time.Now().Add(patient)
+	}
+	return context.WithDeadline(ctx, p.until)
+}
+
+// errBusy: claims do not queue up for the ledger.
+var errBusy = errors.New("enough reads of the ledger are under way")
+
+// outside asks the ledger, a few calls at a time, and leaves it alone for a moment
+// after it has failed: neither a slow nor a dead one gathers requests. Safe for
+// concurrent use.
+type outside struct {
+	ledger Elsewhere
+	slots  chan struct{}
+	logger *slog.Logger
+
+	mu    sync.Mutex // guards the next fields
+	err   error      // how the last call failed; nil where it did not
+	until time.Time  // it is left alone
+	lags  []ledger.Lag
+	read  time.Time // when lags were
+}
+
+func newOutside(l Elsewhere, logger *slog.Logger) *outside {
+	if l == nil {
+		return nil
+	}
+	return &outside{ledger: l, slots: make(chan struct{}, readers), logger: logger}
+}
+
+// claim gives what the ledger knows of a claim; with p it is asked on the claim
+// path, where nobody waits for long.
+func (o *outside) claim(ctx context.Context, id gift.ClaimID, p *patience) (s ledger.ClaimStanding, err error) {
+	err = o.ask(ctx, p, func(ctx context.Context) error {
+		s, err = o.ledger.Claim(ctx, id)
+		return err
+	})
+	return s, err
+}
+
+// lacks reports whether the ledger, which does not know a claim, has taken in what the
+// claim's record at a place of another node's log should be in: then no log has it. A
+// node that is not listed has nothing more to come.
+func (o *outside) lacks(ctx context.Context, at Recorded, p *patience) bool {
+	o.mu.Lock()
+	lags, fresh := o.lags, time.Since(o.read) < lagsFor
+	o.mu.Unlock()
+	if !fresh {
+		if err := o.ask(ctx, p, func(ctx context.Context) (err error) {
+			lags, err = o.ledger.Lags(ctx)
+			return err
+		}); err != nil {
+			return false
+		}
+		o.mu.Lock()
+		o.lags, o.read = lags, time.Now()
+		o.mu.Unlock()
+	}
+	i := slices.IndexFunc(lags, func(l ledger.Lag) bool { return l.Node == at.Node })
+	return i < 0 || lags[i].Position > at.At
+}
+
+func (o *outside) order(ctx context.Context, id gift.OrderID) (row ledger.OrderRow, err error) {
+	err = o.ask(ctx, nil, func(ctx context.Context) error {
+		row, err = o.ledger.Order(ctx, id)
+		return err
+	})
+	return row, err
+}
+
+// userClaims gives the newest claims of a user.
+func (o *outside) userClaims(ctx context.Context, user string) (rows []ledger.ClaimRow, asOf time.Time, err error) {
+	err = o.ask(ctx, nil, func(ctx context.Context) error {
+		rows, asOf, _, err = o.ledger.UserClaims(ctx, user, ledger.Cursor{}, ledger.MaxPage)
+		return err
+	})
+	return rows, asOf, err
+}
+
+// ask makes a call. Its error is ledger.ErrNotFound, or says that the ledger does
+// not answer.
+func (o *outside) ask(ctx context.Context, p *patience, call func(ctx context.Context) error) error {
+	if err := o.resting(); err != nil {
+		return err
+	}
+	bounded, cancel := o.bound(ctx, p)
+	defer cancel()
+	if err := o.enter(bounded, p != nil); err != nil {
+		return err
+	}
+	defer func() { <-o.slots }()
+	began := time.Now()
+	err := call(bounded)
+	switch {
+	case err == nil || errors.Is(err, ledger.ErrNotFound):
+		o.note(nil)
+	case ctx.Err() != nil || bounded.Err() != nil && time.Since(began) < patient/2:
+		// The caller has gone, or had hardly any patience left: that says nothing.
+	default:
+		o.note(err)
+	}
+	return err
+}
+
+// bound is for how long a call may last.
+func (o *outside) bound(ctx context.Context, p *patience) (context.Context, context.CancelFunc) {
+	if p != nil {
+		return p.bound(ctx)
+	}
+	return context.WithTimeout(ctx, readWithin)
+}
+
+// enter takes a slot; on the claim path nobody waits for one.
+func (o *outside) enter(ctx context.Context, claims bool) error {
+	if claims {
+		select {
+		case o.slots <- struct{}{}:
+			return nil
+		default:
+			return errBusy
+		}
+	}
+	select {
+	case o.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errBusy
+	}
+}
+
+// resting gives the last failure while the ledger is left alone.
+func (o *outside) resting() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Now().Before(o.until) {
+		return o.err
+	}
+	return nil
+}
+
+// note remembers how a call went, and tells when that changes.
+func (o *outside) note(err error) {
+	o.mu.Lock()
+	before := o.err
+	o.err = err
+	if err != nil {
+		o.until = time.Now().Add(restFor)
+	}
+	o.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		o.logger.Error("the ledger does not answer: claims go on, and what this node's log does not have cannot be read here", "err", err)
+	case err == nil && before != nil:
+		o.logger.Info("the ledger answers again", "was", before)
+	}
+}
+
+// trouble is why the ledger does not answer, nil where it does.
+func (o *outside) trouble() error {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}

@@ -1,0 +1,45 @@
+// Package memcached is the guard that several fronts share, on memcached.
+//
+// # Promise
+//
+// As long as the servers keep what they are given, one claim is held by one front
+// at a time, and a recorded claim is found by every front. A reservation whose
+// node died ends by itself after Options.Lease, and at once when that node comes
+// back: a crash does not eat a claim.
+//
+// Not promised: that the servers do keep it. Wiped, evicting or away, they let a
+// claim in on a second front; it has the same id there, so its orders do too, and
+// whatever delivers them recognises them. A front asks its own log first, so on
+// one front no claim gets in twice whatever happens here. The limit of claims per
+// user then holds for each front rather than for all.
+//
+// # Keys
+//
+//	manna:g:<claim>        reserved by a node, or recorded in a node's log
+//	manna:s:<claim>:<n>    where a user may make fewer claims than the scene has
+//	                       stages: one key for each that may be made, named after
+//	                       the claim of the first stage
+//
+// A value is text: "r <node> <token>" is reserved, "c <node> <position>" recorded,
+// "s <claim>" a slot taken. A reservation and its slot live for Lease, what is
+// recorded for Keep.
+//
+// # States of a key
+//
+//	(nothing) ──Add──▶ reserved ──Commit: Set──▶ recorded ──Keep──▶ (nothing)
+//	    ▲                 │
+//	    └─Release, Lease──┘
+//
+// Add is what decides: of several one succeeds. Whose answer is lost is read back
+// and compared; tokens are unique, so what is found is one's own or not. The
+// limit is decided the same way: a limit of n is n slots, a claim has to Add one,
+// and n claims at most can.
+//
+// # Own reservations
+//
+// The guard knows which reservations its process holds. One that bears its node's
+// name and is not among them was left by an earlier process, or by a call whose
+// answer was lost, and is taken over. Two processes must therefore not have one
+// node name; the lock on the data directory sees to that on one machine, the
+// configuration on several.
+package memcached

@@ -1,0 +1,270 @@
+package memcached
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"manna/fallbacklog"
+	"manna/gift"
+	"manna/internal/memcache"
+	"manna/producer"
+)
+
+// Options configure a Guard. Client and Node are required.
+type Options struct {
+	Client *memcache.Client
+	// Node is this node's name: that of its log, and of no other node.
+	Node string
+	// Prefix begins every key; default "manna:". Clusters that share servers need
+	// one each.
+	Prefix string
+	// Lease is how long a reservation lives, at least; default 5 s. It has to be
+	// longer than an append takes, or two fronts may record one claim.
+	Lease time.Duration
+	// Keep is how long a recorded claim is remembered; default 48 h. It has to be
+	// longer than a campaign is open.
+	Keep time.Duration
+}
+
+const (
+	// askAgain is when one who met another node's reservation should ask again. It
+	// is a few commits long.
+	askAgain = 20 * time.Millisecond
+	// tries bounds how often a key that changes under our hands is looked at.
+	tries = 8
+)
+
+// Guard implements producer.Guard. It is safe for concurrent use, and owns no
+// goroutines.
+type Guard struct {
+	opts Options
+
+	mu   sync.Mutex // guards held
+	held map[gift.ClaimID]*hold
+}
+
+// hold is a claim that a request of this process holds, or asks for just now.
+type hold struct {
+	token string
+	slot  string        // the key of the slot that it took; "" where none is needed
+	ended chan struct{} // closed when it is no longer held; nil until somebody waits for that
+}
+
+// New makes a guard. It connects to nothing.
+func New(o Options) (*Guard, error) {
+	if o.Client == nil {
+		return nil, errors.New("a memcached guard needs a client")
+	}
+	if err := gift.CheckName(o.Node); err != nil {
+		return nil, fmt.Errorf("a memcached guard needs its node's name: it %w", err)
+	}
+	if o.Prefix == "" {
+		o.Prefix = "manna:"
+	}
+	if o.Lease <= 0 {
+		o.Lease = 5 * time.Second
+	}
+	if o.Keep <= 0 {
+		o.Keep = 48 * time.Hour
+	}
+	return &Guard{opts: o, held: make(map[gift.ClaimID]*hold)}, nil
+}
+
+// Reserve implements producer.Guard.
+func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.ClaimID, limit int) (producer.Reservation, error) {
+	mine := &hold{token: rand.Text()}
+	g.mu.Lock()
+	if other := g.held[id]; other != nil {
+		defer g.mu.Unlock()
+		if other.ended == nil {
+			other.ended = make(chan struct{})
+		}
+		return producer.Reservation{Busy: other.ended}, nil
+	}
+	g.held[id] = mine
+	g.mu.Unlock()
+
+	r, err := g.take(ctx, id, mine)
+	if err == nil && r.Held && siblings != nil {
+		if err = g.takeSlot(ctx, id, siblings[0], limit, mine); err != nil {
+			r = producer.Reservation{}
+			g.free(ctx, g.key(id), reserved(g.opts.Node, mine.token))
+		}
+	}
+	if !r.Held {
+		g.drop(id)
+	}
+	return r, err
+}
+
+// take asks for a claim's key until it has it or knows who does.
+func (g *Guard) take(ctx context.Context, id gift.ClaimID, mine *hold) (producer.Reservation, error) {
+	key, value := g.key(id), reserved(g.opts.Node, mine.token)
+	for range tries {
+		added := g.opts.Client.Add(ctx, key, []byte(value), g.opts.Lease)
+		if added == nil {
+			return producer.Reservation{Held: true}, nil
+		}
+		if !unclear(added) {
+			return producer.Reservation{}, added
+		}
+		// It is another's, or the answer was lost and it may be ours.
+		item, err := g.opts.Client.Get(ctx, key)
+		switch {
+		case err == memcache.ErrMiss && added == memcache.ErrExists:
+			continue // it has just ended
+		case err == memcache.ErrMiss:
+			return producer.Reservation{}, added
+		case err != nil:
+			return producer.Reservation{}, err
+		case string(item.Value) == value:
+			return producer.Reservation{Held: true}, nil
+		}
+		found, err := parse(string(item.Value))
+		switch {
+		case err != nil:
+			return producer.Reservation{}, fmt.Errorf("key %s: %w", key, err)
+		case found.recorded:
+			return producer.Reservation{Recorded: g.place(found)}, nil
+		case found.node != g.opts.Node:
+			return producer.Reservation{Busy: after(askAgain)}, nil
+		}
+		// No request of this process holds it, or it would have been busy.
+		switch err := g.opts.Client.Swap(ctx, item, []byte(value), g.opts.Lease); err {
+		case nil:
+			return producer.Reservation{Held: true}, nil
+		case memcache.ErrMiss, memcache.ErrConflict, memcache.ErrExists:
+			continue
+		default:
+			return producer.Reservation{}, err
+		}
+	}
+	return producer.Reservation{Busy: after(askAgain)}, nil
+}
+
+// unclear tells an Add whose key has to be looked at: it is taken, or the answer
+// was lost, or the server is full and may know the claim all the same.
+func unclear(err error) bool {
+	return err == memcache.ErrExists || errors.Is(err, memcache.ErrDown) || errors.Is(err, memcache.ErrFull)
+}
+
+// takeSlot takes one of the limit's slots, or says that all are taken.
+func (g *Guard) takeSlot(ctx context.Context, id, first gift.ClaimID, limit int, mine *hold) error {
+	value := taken(id)
+	for n := range limit {
+		key := fmt.Sprintf("%ss:{%x}:%d", g.opts.Prefix, first[:], n)
+		err := g.opts.Client.Add(ctx, key, []byte(value), g.opts.Lease)
+		if err != nil && unclear(err) {
+			item, lookErr := g.opts.Client.Get(ctx, key)
+			switch {
+			case lookErr == nil && string(item.Value) == value:
+				err = nil // ours, of an answer that was lost or a process that died
+			case lookErr == nil:
+				continue
+			case err == memcache.ErrExists:
+				err = lookErr
+			}
+		}
+		if err == nil {
+			g.mu.Lock()
+			mine.slot = key
+			g.mu.Unlock()
+			return nil
+		}
+		if err != memcache.ErrMiss { // a slot that ended as we looked is free at the next try
+			return err
+		}
+	}
+	return &gift.Error{Code: gift.LimitReached, Detail: fmt.Sprintf("one user may make %d claims in this scene, and this user has", limit)}
+}
+
+// Commit implements producer.Guard. That it fails is not told: the log has the
+// claim, and this is a hint. The client's own times bound it.
+func (g *Guard) Commit(id gift.ClaimID, at fallbacklog.Position) {
+	ctx := context.Background()
+	defer g.drop(id)
+	_ = g.opts.Client.Set(ctx, g.key(id), []byte(recorded(g.opts.Node, at)), g.opts.Keep)
+	if mine := g.holder(id); mine != nil && mine.slot != "" {
+		_ = g.opts.Client.Set(ctx, mine.slot, []byte(taken(id)), g.opts.Keep)
+	}
+}
+
+// Release implements producer.Guard. What cannot be taken back ends with its lease. The
+// client's own times bound it.
+func (g *Guard) Release(id gift.ClaimID) {
+	mine := g.holder(id)
+	if mine == nil {
+		return
+	}
+	ctx := context.Background()
+	defer g.drop(id)
+	if mine.slot != "" {
+		g.free(ctx, mine.slot, taken(id))
+	}
+	g.free(ctx, g.key(id), reserved(g.opts.Node, mine.token))
+}
+
+// Find implements producer.Guard.
+func (g *Guard) Find(ctx context.Context, id gift.ClaimID) (producer.Recorded, bool, error) {
+	key := g.key(id)
+	item, err := g.opts.Client.Get(ctx, key)
+	if err == memcache.ErrMiss {
+		return producer.Recorded{}, false, nil
+	}
+	if err != nil {
+		return producer.Recorded{}, false, err
+	}
+	found, err := parse(string(item.Value))
+	if err != nil {
+		return producer.Recorded{}, false, fmt.Errorf("key %s: %w", key, err)
+	}
+	if !found.recorded {
+		return producer.Recorded{}, false, nil
+	}
+	return g.place(found), true, nil
+}
+
+// free removes a key that still has the value which this guard gave it.
+func (g *Guard) free(ctx context.Context, key, value string) {
+	item, err := g.opts.Client.Get(ctx, key)
+	if err == nil && string(item.Value) == value {
+		_ = g.opts.Client.Swap(ctx, item, nil, -1)
+	}
+}
+
+func (g *Guard) holder(id gift.ClaimID) *hold {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.held[id]
+}
+
+// drop ends a hold, where there is one, and wakes who waits for that.
+func (g *Guard) drop(id gift.ClaimID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if mine := g.held[id]; mine != nil {
+		delete(g.held, id)
+		if mine.ended != nil {
+			close(mine.ended)
+		}
+	}
+}
+
+// place is where a found claim is, as seen from this node.
+func (g *Guard) place(e entry) producer.Recorded {
+	if e.node == g.opts.Node {
+		e.node = ""
+	}
+	return producer.Recorded{Node: e.node, At: e.at}
+}
+
+// after gives a channel that is closed after a while.
+func after(d time.Duration) <-chan struct{} {
+	c := make(chan struct{})
+	time.AfterFunc(d, func() { close(c) })
+	return c
+}
