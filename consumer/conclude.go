@@ -15,6 +15,10 @@ import (
 // a full disk. The outcome is known and must not be lost; the order stays held.
 const fullPause = 500 * time.Millisecond
 
+// codeUnknown is the code of an order that is parked because of an attempt whose
+// outcome is unknown.
+const codeUnknown = "unknown"
+
 // conclude writes an outcome down and lets the order go as the outcome says.
 func (d *delivering) conclude(p *Partner, outcome gift.Outcome) step {
 	switch o := outcome.(type) {
@@ -53,9 +57,9 @@ func (d *delivering) doubt(p *Partner, o gift.Unknown) step {
 	d.m.InDoubt = true
 	switch t := p.Adapter.Traits(); {
 	case !t.Queries && !t.Idempotent:
-		return d.park("unknown", fmt.Sprintf("the outcome is unknown (%s: %s), and the partner can neither be asked nor dedupe a repeat", o.Code, o.Reason))
+		return d.park(codeUnknown, fmt.Sprintf("the outcome is unknown (%s: %s), and the partner can neither be asked nor dedupe a repeat", o.Code, o.Reason))
 	case d.m.Attempts > len(p.Retry):
-		return d.park("unknown", fmt.Sprintf("the outcome is unknown after %d attempts; the last: %s: %s", d.m.Attempts, o.Code, o.Reason))
+		return d.park(codeUnknown, fmt.Sprintf("the outcome is unknown after %d attempts; the last: %s: %s", d.m.Attempts, o.Code, o.Reason))
 	}
 	return d.later(fallbacklog.Unknown, o.Code, o.Reason, pause(p.Retry, d.m.Attempts, 0))
 }
@@ -63,7 +67,7 @@ func (d *delivering) doubt(p *Partner, o gift.Unknown) step {
 // again puts an order in doubt back, to be asked for once more.
 func (d *delivering) again(p *Partner, code, reason string, wish time.Duration) step {
 	if d.m.Queries > len(p.Retry)+1 {
-		return d.park("unknown", fmt.Sprintf("the outcome is unknown after %d queries; the last: %s: %s", d.m.Queries, code, reason))
+		return d.park(codeUnknown, fmt.Sprintf("the outcome is unknown after %d queries; the last: %s: %s", d.m.Queries, code, reason))
 	}
 	return d.later(fallbacklog.Unknown, code, reason, pause(p.Retry, d.m.Queries, wish))
 }
@@ -83,6 +87,7 @@ func (d *delivering) final(kind fallbacklog.Kind, e fallbacklog.Event) step {
 	if commit(context.Background(), rec) != nil {
 		return nil
 	}
+	d.concluded(kind)
 	d.ack()
 	if d.now().After(d.m.Claim.DeliverBy) {
 		d.c.metrics.overdue.WithLabelValues(d.name).Inc()
@@ -103,6 +108,7 @@ func (d *delivering) later(kind fallbacklog.Kind, code, reason string, after tim
 	}
 	e := fallbacklog.Event{Attempts: d.m.Attempts, Queries: d.m.Queries, Began: d.m.Began, Due: due, Code: code, Reason: reason}
 	if d.append(context.Background(), d.event(kind, e)) == nil {
+		d.concluded(kind)
 		d.deferUntil(due)
 	}
 	return nil
@@ -114,11 +120,11 @@ func (d *delivering) event(kind fallbacklog.Kind, e fallbacklog.Event) *fallback
 	return &fallbacklog.Record{Kind: kind, Time: d.now(), Event: &e}
 }
 
-// append writes records in one commit, waiting out a full disk. An error means
+// append writes records in one commit, the order's own last, waiting out a full disk. An error means
 // that the log has ended, or ctx before anything was written; the queue has the
 // order again after a restart.
 func (d *delivering) append(ctx context.Context, recs ...*fallbacklog.Record) error {
-	kind := recs[0].Kind
+	kind := recs[len(recs)-1].Kind
 	for {
 		err := d.c.opts.Log.Append(ctx, recs...)
 		if err == nil {

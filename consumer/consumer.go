@@ -22,6 +22,12 @@ type Options struct {
 	Log      *fallbacklog.Log
 	Queue    queue.Queue
 	Partners []*Partner
+	// Quota shares the partners' rates with other nodes. Nil: this process has them
+	// for itself.
+	Quota *Quota
+	// Cluster is what the consumers of several processes share. Nil: this is the only
+	// one.
+	Cluster *Cluster
 	// Returned is told of each `returned` record that a lane has written, because
 	// every order of a claim was refused. May be nil.
 	Returned func(*fallbacklog.Stock)
@@ -42,8 +48,11 @@ type Consumer struct {
 	run       context.Context // set while Run runs; guarded by reloading
 	done      sync.WaitGroup
 
-	mu    sync.Mutex // guards lanes
+	shared trouble // with what the cluster's consumers share
+
+	mu    sync.Mutex // guards the next fields
 	lanes map[string]*lane
+	under map[gift.OrderID]struct{} // orders under way; used only in a cluster
 }
 
 // New checks the options. No lane is opened before Run.
@@ -69,7 +78,7 @@ func New(opts Options) (*Consumer, error) {
 			return nil, err
 		}
 	}
-	return &Consumer{opts: opts, metrics: m, opened: make(chan struct{}), started: opts.Now().UTC(), lanes: make(map[string]*lane)}, nil
+	return &Consumer{opts: opts, metrics: m, opened: make(chan struct{}), started: opts.Now().UTC(), lanes: make(map[string]*lane), under: make(map[gift.OrderID]struct{})}, nil
 }
 
 // Run opens a lane for each partner and works until ctx ends. It returns when the
@@ -79,6 +88,9 @@ func New(opts Options) (*Consumer, error) {
 func (c *Consumer) Run(ctx context.Context) error {
 	err := c.begin(ctx)
 	if err == nil {
+		if c.opts.Cluster != nil {
+			c.done.Go(func() { c.refund(ctx) })
+		}
 		close(c.opened)
 		<-ctx.Done()
 	}
@@ -96,17 +108,25 @@ func (c *Consumer) begin(ctx context.Context) error {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
 	c.run = ctx
-	return c.fit(c.opts.Partners)
+	return c.fit(c.opts.Partners, func() error { return nil })
 }
 
 // Opened is closed when Run has opened every lane.
 func (c *Consumer) Opened() <-chan struct{} { return c.opened }
 
 // Reload makes the lanes fit other partners: it opens lanes, changes what changed
-// in those that go on, and ends those whose partner is gone. A call under way
-// ends with the partner that it began with; a partner that comes back is served
-// when its calls from before have ended. It is harmless before Run.
+// in those that go on, and ends those whose partner is gone. After an error nothing
+// has changed. A call under way ends with the partner that it began with; a partner
+// that comes back is served when its calls from before have ended. It is harmless
+// before Run.
 func (c *Consumer) Reload(partners []*Partner) error {
+	return c.ReloadWith(partners, func() error { return nil })
+}
+
+// ReloadWith is Reload for who has more to change: adopt is called when nothing of
+// the lanes can fail any more and nothing of them has changed. Its error is
+// ReloadWith's.
+func (c *Consumer) ReloadWith(partners []*Partner, adopt func() error) error {
 	for _, p := range partners {
 		if err := p.validate(); err != nil {
 			return err
@@ -114,34 +134,38 @@ func (c *Consumer) Reload(partners []*Partner) error {
 	}
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
-	c.opts.Partners = partners
 	if c.run == nil {
-		return nil
+		err := adopt()
+		if err == nil {
+			c.opts.Partners = partners
+		}
+		return err
 	}
-	return c.fit(partners)
+	return c.fit(partners, adopt)
 }
 
-// fit opens, changes and ends lanes. It requires c.reloading; c.mu is not held
-// while a lane is opened, which may read the log for a while.
-func (c *Consumer) fit(partners []*Partner) error {
+// fit opens, changes and ends lanes, or does nothing of that. It requires
+// c.reloading; c.mu is not held while a lane is opened, which may read the log for a
+// while.
+func (c *Consumer) fit(partners []*Partner, adopt func() error) error {
+	opened, err := c.openLanes(partners)
+	if err == nil {
+		err = adopt()
+	}
+	if err != nil {
+		for _, source := range opened {
+			err = errors.Join(err, source.Close())
+		}
+		return err
+	}
+	c.opts.Partners = partners
 	keep := make(map[string]bool)
 	for _, p := range partners {
 		keep[p.Name] = true
-		old := c.lane(p.Name)
-		if old != nil && !old.ending.Load() {
-			old.reload(p)
+		source := opened[p.Name]
+		if source == nil {
+			c.lane(p.Name).reload(p)
 			continue
-		}
-		if old != nil {
-			select {
-			case <-old.ended:
-			case <-c.run.Done():
-				return c.run.Err()
-			}
-		}
-		source, err := c.opts.Queue.Lane(c.run, p.Name)
-		if err != nil {
-			return fmt.Errorf("lane %s: %w", p.Name, err)
 		}
 		ctx, cancel := context.WithCancel(c.run)
 		l := newLane(c, p, source, cancel)
@@ -157,6 +181,55 @@ func (c *Consumer) fit(partners []*Partner) error {
 		}
 	}
 	return nil
+}
+
+// openLanes opens the queue's lanes of the partners that are not served. It gives
+// those that it has opened also where another refuses.
+func (c *Consumer) openLanes(partners []*Partner) (map[string]queue.Lane, error) {
+	opened := make(map[string]queue.Lane)
+	for _, p := range partners {
+		old := c.lane(p.Name)
+		if old != nil && !old.ending.Load() {
+			continue
+		}
+		if old != nil {
+			select {
+			case <-old.ended:
+			case <-c.run.Done():
+				return opened, c.run.Err()
+			}
+		}
+		source, err := c.opts.Queue.Lane(c.run, p.Name)
+		if err != nil {
+			return opened, fmt.Errorf("lane %s: %w", p.Name, err)
+		}
+		opened[p.Name] = source
+	}
+	return opened, nil
+}
+
+// enter takes an order up, unless another copy of it is under way in this process:
+// the queue of a cluster may deliver one twice.
+func (c *Consumer) enter(id gift.OrderID) bool {
+	if c.opts.Cluster == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, busy := c.under[id]; busy {
+		return false
+	}
+	c.under[id] = struct{}{}
+	return true
+}
+
+func (c *Consumer) leave(id gift.OrderID) {
+	if c.opts.Cluster == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.under, id)
 }
 
 func (c *Consumer) lane(name string) *lane {
@@ -186,6 +259,7 @@ type LaneStatus struct {
 	Breaker  breaker.Snapshot `json:"breaker"`
 	Calls    uint64           `json:"calls"` // started since this process began
 	Outcomes Counts           `json:"outcomes"`
+	Quota    *QuotaStatus     `json:"quota,omitempty"`   // nil: the rate is not shared
 	Problem  string           `json:"problem,omitempty"` // why the queue's status is missing
 }
 

@@ -10,17 +10,24 @@ import (
 	"manna/delivery"
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/ledger"
 	"manna/queue"
 )
 
 // deliver brings one order as far as it gets now. Where ctx ends before a call,
 // the message is left as it is and the queue has it again.
 func (l *lane) deliver(ctx context.Context, m *queue.Message) {
-	d := &delivering{lane: l, m: m}
+	d := &delivering{lane: l, m: m, since: heldSince(m.Attempts, m.InDoubt, m.Began, l.c.opts.Now().UTC())}
+	if !l.c.enter(m.Order.ID) {
+		// Another copy of the order is under way here.
+		d.deferUntil(d.now().Add(l.partner.Load().Adapter.Traits().Timeout))
+		return
+	}
+	defer l.c.leave(m.Order.ID)
 	// That a message is fresh saves the look-up only where a mistake of the queue,
 	// or a claim that a lost guard let in twice, would be harmless.
 	if !m.Fresh || !l.partner.Load().Adapter.Traits().Idempotent {
-		more, err := d.recall()
+		more, err := d.recall(ctx)
 		if err != nil {
 			l.unread.Tell("order_id", m.Order.ID, "err", err)
 			d.deferUntil(d.now().Add(retryPause))
@@ -40,9 +47,13 @@ func (l *lane) deliver(ctx context.Context, m *queue.Message) {
 type delivering struct {
 	*lane
 	m       *queue.Message
-	marked  bool // `attempted` is in the log and has no outcome yet
-	decided bool // a person wants the attempt, whatever is in doubt
-	free    bool // a user asked for this attempt: if it fails it spends none
+	marked  bool           // `attempted` is in the log and has no outcome yet
+	decided bool           // a person wants the attempt, whatever is in doubt
+	free    bool           // a user asked for this attempt: if it fails it spends none
+	since   time.Time      // the message is held since then
+	base    int            // what marks add to the order's count, which begins anew when a person takes it up
+	won     ledger.Attempt // the one that was marked last among all consumers
+	wonAt   time.Time      // when that was; zero where its call is not to come any more
 }
 
 // step does one thing and names the next; nil ends the delivery.
@@ -51,21 +62,28 @@ type step func(context.Context) step
 // recall looks the order's records up, for it may have been held before. It lets
 // the order go where it is final or not due yet; more is true where it is still
 // to be worked on.
-func (d *delivering) recall() (more bool, err error) {
+func (d *delivering) recall(ctx context.Context) (more bool, err error) {
 	rows, err := d.c.opts.Log.Lookup(d.m.Order.ID)
 	if err != nil {
 		return false, err
 	}
-	if state, _ := fallbacklog.StateOf(rows); state.Final() {
+	state, _ := fallbacklog.StateOf(rows)
+	if state == gift.StateParked && d.c.opts.Cluster != nil {
+		return d.recallParked(ctx)
+	}
+	if state.Final() || d.elsewhere(ctx) {
 		d.ack()
 		return false, nil
 	}
-	if len(rows) <= 1 {
+	if len(rows) == 0 || len(rows) == 1 && rows[0].Kind == fallbacklog.Claimed {
 		return true, nil // nothing but its claim
 	}
-	story, err := d.c.opts.Log.Order(d.m.Order.ID)
+	story, err := d.c.opts.Log.Told(d.m.Order.ID)
 	if err != nil {
 		return false, err
+	}
+	if story.Attempts < d.m.Attempts {
+		return true, nil // another node went on with it since
 	}
 	d.m.Attempts, d.m.Queries, d.m.Began, d.m.InDoubt = story.Attempts, story.Queries, story.Began, story.Doubt
 	if story.Open && d.m.Began.Before(d.c.started) {
@@ -85,6 +103,29 @@ func (d *delivering) recall() (more bool, err error) {
 	return true, nil
 }
 
+// recallParked looks whether an order that this node has parked was taken up since at
+// another.
+func (d *delivering) recallParked(ctx context.Context) (more bool, err error) {
+	story, err := d.c.opts.Log.Told(d.m.Order.ID)
+	if err != nil {
+		return false, err
+	}
+	row, which := d.resumed(ctx, story.Updated)
+	switch which {
+	case ended:
+		d.ack()
+		return false, nil
+	case unsure:
+		d.lookLater()
+		return false, nil
+	}
+	if d.m.Attempts == 0 {
+		d.m.InDoubt, d.m.Began = story.Doubt, story.Began
+		d.decided = strings.HasPrefix(row.Run, fallbacklog.RunPerson)
+	}
+	return true, nil
+}
+
 // first is where the path begins for this order.
 func (d *delivering) first() step {
 	if !d.m.InDoubt {
@@ -96,14 +137,21 @@ func (d *delivering) first() step {
 	case t.Idempotent || d.decided:
 		return d.grant
 	}
-	return func(context.Context) step {
-		return d.park("unknown", "the outcome is unknown, and the partner can neither be asked nor dedupe a repeat")
+	return func(ctx context.Context) step {
+		return d.last(ctx, func(context.Context) step { return d.parkInDoubt() })
 	}
+}
+
+func (d *delivering) parkInDoubt() step {
+	return d.park(codeUnknown, "the outcome is unknown, and the partner can neither be asked nor dedupe a repeat")
 }
 
 // grant makes one attempt.
 func (d *delivering) grant(ctx context.Context) step {
 	call, p, err := d.admit(ctx, true)
+	if taken, ok := errors.AsType[*errTaken](err); ok {
+		return taken.then
+	}
 	if err != nil {
 		return nil
 	}
@@ -179,8 +227,12 @@ func (d *delivering) admit(ctx context.Context, attempt bool) (*breaker.Call, *P
 				return nil, nil, ctx.Err()
 			}
 			defer func() { <-d.marks }()
+			if err := d.win(ctx, p); err != nil {
+				return nil, nil, err
+			}
 			// Commit point: from here on a crash leaves the attempt in doubt.
 			if err := d.append(ctx, d.event(fallbacklog.Attempted, fallbacklog.Event{Attempts: d.m.Attempts + 1, Began: d.now()})); err != nil {
+				d.release()
 				return nil, nil, err
 			}
 			d.marked = true
@@ -188,8 +240,14 @@ func (d *delivering) admit(ctx context.Context, attempt bool) (*breaker.Call, *P
 		if err := d.pacer.Wait(ctx); err != nil {
 			return nil, nil, d.unmark(err)
 		}
+		if d.stale() {
+			if err := d.renew(ctx, p); err != nil {
+				return nil, nil, d.unmark(err)
+			}
+		}
 		call, err := p.Breaker.Allow()
 		if err == nil {
+			d.wonAt = time.Time{} // from here on the mark is not taken back
 			d.counts.calls.Add(1)
 			return call, p, nil
 		}
@@ -202,6 +260,7 @@ func (d *delivering) admit(ctx context.Context, attempt bool) (*breaker.Call, *P
 // unmark takes a mark back whose call was never made, so that nobody has to
 // doubt it.
 func (d *delivering) unmark(why error) error {
+	d.release()
 	if !d.marked {
 		return why
 	}

@@ -5,7 +5,9 @@
 // # Promise
 //
 // A lane never has more calls under way than the partner's max_in_flight and
-// never starts more in any second than its rate, queries included. A partner that
+// never starts more in any second than its rate, queries included. With
+// Options.Quota the rate is that of all nodes together; package quota says how
+// exactly, and what happens when its centre is away. A partner that
 // hangs, refuses or is down slows no lane but its own. Every order that a lane
 // takes ends granted, refused or parked, or goes back to the queue with a due
 // time that is in the log.
@@ -24,8 +26,31 @@
 //
 //   - mark: where the partner cannot dedupe by key, `attempted` is in the log
 //     before the call. An attempt without an outcome after a crash is in doubt.
+//     Among many processes the mark in ledger.Marks comes first.
 //   - outcome: its record is in the log before the message is acknowledged or
 //     deferred. A crash between the two only repeats a look-up.
+//
+// # Many processes
+//
+// With Options.Cluster, orders are in a queue that several processes serve, and each
+// writes what it does into its own log. Two may hold one order. A partner that dedupes
+// makes that harmless. For one that does not:
+//
+//   - mark: before `attempted`, the attempt's number is marked in ledger.Marks; whoever
+//     does not win it makes no call. Numbers have no gaps, and the next is marked only
+//     once the last is concluded, so no two attempts are ever under way.
+//   - A call begins within markedFor of its mark, else the mark is made anew. An attempt
+//     that is not concluded markGrace after the partner's timeout is adopted by
+//     whoever comes for it, as one in doubt.
+//   - Marks that cannot be had stop these partners' orders, and no others.
+//
+// A parked order that a person takes up comes as a new message, and the record of that
+// is in any node's log. A node that knows it as parked, by its own log or the mark,
+// waits until the ledger has taken in enough to tell it from a late copy. Nodes' clocks
+// may differ by clocksApart, not more than markGrace.
+//
+// The gift of a claim that was refused whole goes back to the common stock by what the
+// ledger has taken in (ledger.Stock's RefundRefused), every few seconds.
 //
 // # Unknown outcomes
 //

@@ -8,17 +8,28 @@ import (
 	"sync/atomic"
 	"time"
 
+	"manna/gift"
 	"manna/internal/notice"
+	"manna/ledger"
 	"manna/queue"
 )
 
 // The mark has to be in the log before the call, and a commit may take a while:
 // attempts of a twentieth of a second are marked ahead, so that the rate is kept
-// evenly at the partner's door.
+// evenly at the partner's door. Where they are marked among a cluster's consumers
+// too, which is another commit over the network, those of a tenth are.
 const (
-	marksShare = 20
-	minMarks   = 2
+	marksShare   = 20
+	clusterShare = 10
+	minMarks     = 2
 )
+
+// pacer says when the next call may start: a Pacer, or this node's share of a rate
+// that many share.
+type pacer interface {
+	Wait(context.Context) error
+	SetRate(gift.Rate)
+}
 
 // lane serves one partner.
 type lane struct {
@@ -26,27 +37,35 @@ type lane struct {
 	c       *Consumer
 	source  queue.Lane
 	partner atomic.Pointer[Partner]
-	pacer   *Pacer
+	pacer   pacer
+	share   *share // the pacer, where the rate is shared; else nil
 	slots   *slots
 	// marks bounds how many attempts are marked in the log and still wait for the
 	// rate: a crash leaves them in doubt although nothing was called.
-	marks   chan struct{}
-	counts  counters
-	calling atomic.Int64 // calls under way
-	cancel  context.CancelFunc
-	ending  atomic.Bool
-	ended   chan struct{} // closed when run has returned
-	logger  *slog.Logger
+	marks chan struct{}
+	// Marks among the cluster's consumers are made and concluded many at a time.
+	marking    gathering[ledger.Attempt, ledger.Standing]
+	concluding gathering[ledger.Conclusion, struct{}]
+	counts     counters
+	calling    atomic.Int64 // calls under way
+	cancel     context.CancelFunc
+	ending     atomic.Bool
+	ended      chan struct{} // closed when run has returned
+	logger     *slog.Logger
 	// Each of these may befall every order of the lane at once.
 	parked, overdue, waiting, unread, unwritten *notice.Repeated
 }
 
 func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFunc) *lane {
 	logger := c.opts.Logger.With("partner", p.Name)
+	share := marksShare
+	if c.opts.Cluster != nil {
+		share = clusterShare
+	}
 	l := &lane{
 		name: p.Name, c: c, source: source, cancel: cancel, ended: make(chan struct{}),
-		pacer: NewPacer(p.Rate), slots: newSlots(p.MaxInFlight),
-		marks:     make(chan struct{}, max(minMarks, int(p.Rate/marksShare))),
+		slots:     newSlots(p.MaxInFlight),
+		marks:     make(chan struct{}, max(minMarks, int(p.Rate)/share)),
 		logger:    logger,
 		parked:    notice.NewRepeated(logger, slog.LevelWarn, "order parked: a person is needed"),
 		overdue:   notice.NewRepeated(logger, slog.LevelError, "order is past its promise"),
@@ -54,7 +73,15 @@ func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFu
 		unread:    notice.NewRepeated(logger, slog.LevelError, "cannot read an order's records; trying again"),
 		unwritten: notice.NewRepeated(logger, slog.LevelError, "cannot write a record; the order is looked at again after a restart"),
 	}
+	l.marking.call, l.marking.limit = l.mark, ledger.MaxMarks
+	l.concluding.call, l.concluding.limit = l.concludeMarks, ledger.MaxMarks
 	l.partner.Store(p)
+	if q := c.opts.Quota; q != nil {
+		l.share = newShare(p.Name, q, p.Rate, c.opts.Now, l.logger)
+		l.pacer = l.share
+	} else {
+		l.pacer = NewPacer(p.Rate)
+	}
 	return l
 }
 
@@ -65,7 +92,13 @@ const retryPause = time.Second
 // then it waits for those under way.
 func (l *lane) run(ctx context.Context) {
 	defer close(l.ended)
-	var calls sync.WaitGroup
+	var calls, sharing sync.WaitGroup
+	if l.share != nil {
+		shared, stop := context.WithCancel(ctx)
+		defer sharing.Wait()
+		defer stop()
+		sharing.Go(func() { l.share.run(shared) })
+	}
 	for l.slots.acquire(ctx) == nil {
 		m, err := l.receive(ctx)
 		if err != nil {
@@ -127,6 +160,9 @@ func (l *lane) status(ctx context.Context) LaneStatus {
 	s := LaneStatus{
 		Partner: l.name, Rate: p.Rate, InFlight: int(l.calling.Load()), Breaker: p.Breaker.Snapshot(),
 		Calls: l.counts.calls.Load(), Outcomes: l.counts.read(),
+	}
+	if l.share != nil {
+		s.Quota = l.share.snapshot()
 	}
 	var err error
 	if s.Queue, err = l.source.Status(ctx); err != nil {

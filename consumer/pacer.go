@@ -3,12 +3,12 @@ package consumer
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"manna/consumer/quota"
 	"manna/gift"
 )
 
@@ -64,13 +64,12 @@ func NewPacer(r gift.Rate) *Pacer {
 	return p
 }
 
-// perSecond is how many starts a second may hold. Shares of a rate are rounded
-// binary fractions: 0.29 × 100 is meant to be 29.
+// perSecond is how many starts a second may hold.
 func perSecond(r gift.Rate) int {
 	if !(r > 0 && r <= maxRate) {
 		panic(fmt.Sprintf("consumer: %v is no rate for a pacer", float64(r)))
 	}
-	return max(1, int(math.Floor(float64(r)*(1+1e-12))))
+	return quota.PerSecond(r)
 }
 
 // pace is the mean rate of starts under backlog.

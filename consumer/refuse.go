@@ -11,6 +11,11 @@ import (
 // refuse commits a refusal. With the one that leaves nothing of a claim the gift
 // goes back to its stock, in the same commit: no crash comes between.
 func (d *delivering) refuse(ctx context.Context, recs ...*fallbacklog.Record) error {
+	if d.c.opts.Cluster != nil {
+		// The stock is common, and other nodes' logs may have the rest of the claim:
+		// what the ledger has taken in decides (refund).
+		return d.append(ctx, recs...)
+	}
 	// Two orders of the claim may be refused at once; one of them is the last.
 	id := d.m.Claim.ID
 	stripe := &d.c.claims[int(id[0])%len(d.c.claims)]
@@ -24,7 +29,9 @@ func (d *delivering) refuse(ctx context.Context, recs ...*fallbacklog.Record) er
 		return d.append(ctx, recs...)
 	}
 	stock := &fallbacklog.Stock{Campaign: d.m.Claim.Campaign, Gift: d.m.Claim.Gift, Count: 1, Claim: id, Reason: "every order was refused"}
-	if err := d.append(ctx, append(recs, &fallbacklog.Record{Kind: fallbacklog.Returned, Time: recs[0].Time, Stock: stock})...); err != nil {
+	// First, so that whoever reads the log and stops after the refusal knows of it.
+	recs = append([]*fallbacklog.Record{{Kind: fallbacklog.Returned, Time: recs[0].Time, Stock: stock}}, recs...)
+	if err := d.append(ctx, recs...); err != nil {
 		return err
 	}
 	if d.c.opts.Returned != nil {
