@@ -10,16 +10,16 @@ import (
 	"manna/fallbacklog"
 )
 
-// comparison is the diff of one run: the merge of all indexes, split over cores,
-// each order judged.
+// comparison is the diff of one run: the merge of all logs' indexes, split over
+// cores, each order judged.
 type comparison struct {
-	indexes []*fallbacklog.Index
-	names   *names
-	judge   judge
+	logs  [][]*fallbacklog.Index // this node's own first
+	names *names
+	judge judge
 }
 
-func newComparison(indexes []*fallbacklog.Index, q Request, marks map[string]watermarks) *comparison {
-	c := &comparison{indexes: indexes, names: newNames()}
+func newComparison(logs [][]*fallbacklog.Index, q Request, marks map[string]watermarks) *comparison {
+	c := &comparison{logs: logs, names: newNames()}
 	c.judge = judge{from: math.MinInt64, to: math.MaxInt64, marks: make([]watermarks, 1)}
 	if !q.From.IsZero() {
 		c.judge.from = q.From.UnixMilli()
@@ -42,7 +42,9 @@ func newComparison(indexes []*fallbacklog.Index, q Request, marks map[string]wat
 type tally struct {
 	lanes     []Counts // by the lane's number
 	rows      int64
-	openSince int64 // claim time of the oldest order that is not final; 0: none
+	openSince int64   // claim time of the oldest order that is not final; 0: none
+	unfed     []int64 // by the log's number
+	twice     int64   // claims that two nodes accepted with different gifts
 }
 
 func (t *tally) count(f *finding) {
@@ -50,6 +52,12 @@ func (t *tally) count(f *finding) {
 		t.lanes = append(t.lanes, make([]Counts, n)...)
 	}
 	*t.lanes[f.lane].of(f.class)++
+	if f.unfed > 0 {
+		if n := int(f.unfed) + 1 - len(t.unfed); n > 0 {
+			t.unfed = append(t.unfed, make([]int64, n)...)
+		}
+		t.unfed[f.unfed]++
+	}
 	if f.class == InFlight || f.class == Missing || f.class == InDoubt {
 		t.open(f.at)
 	}
@@ -68,7 +76,14 @@ func (t *tally) add(o *tally) {
 	for i, c := range o.lanes {
 		t.lanes[i].add(c)
 	}
+	if n := len(o.unfed) - len(t.unfed); n > 0 {
+		t.unfed = append(t.unfed, make([]int64, n)...)
+	}
+	for i, n := range o.unfed {
+		t.unfed[i] += n
+	}
 	t.rows += o.rows
+	t.twice += o.twice
 	t.open(o.openSince)
 }
 
@@ -114,13 +129,21 @@ func (c *comparison) run(ctx context.Context, workers int, take func(context.Con
 					held = held[:0]
 					return err
 				}
-				err := merge(ctx, c.indexes, list[i], c.names, func(rows []fallbacklog.Row) error {
-					tallies[w].rows += int64(len(rows))
-					f, ok, err := c.judge.order(rows)
+				err := merge(ctx, c.logs, list[i], c.names, func(e *evidence) error {
+					tallies[w].rows += int64(len(e.rows))
+					judged := c.judge.order
+					if ofClaim(&e.rows[0]) {
+						judged = c.judge.claim
+					}
+					f, ok, err := judged(ctx, e)
 					if !ok || err != nil {
 						return err
 					}
-					tallies[w].count(&f)
+					if f.twice != nil {
+						tallies[w].twice++
+					} else {
+						tallies[w].count(&f)
+					}
 					if !f.class.Discrepancy() {
 						return nil
 					}

@@ -3,27 +3,29 @@
 //	reissue = expected − actual − in flight
 //
 // Expected are the orders in `claimed` records, actual those that were granted;
-// both come from the sealed indexes of the fallback log alone. In flight is what
-// the lanes may still have, by their watermarks. The rest is missing, and goes
-// back through the lanes like any other order.
+// both come from the sealed indexes of the fallback logs alone: this node's own,
+// and in a cluster those that the other nodes have archived. In flight is what the
+// lanes may still have, by their watermarks. The rest is missing, and goes back
+// through the lanes like any other order.
 //
 // # A run, step by step
 //
 //  1. mark = the log's end.
 //  2. The status of every lane.
-//  3. Seal: everything appended before this call is in a sealed index.
-//  4. Merge all indexes by id, and judge each order that was claimed in
+//  3. The other nodes' logs, as far as they have arrived.
+//  4. Seal: everything appended before this call is in a sealed index.
+//  5. Merge all indexes by id, and judge each order that was claimed in
 //     [From, To) by its rows.
-//  5. Where the gate is open: append `reissued` records, then Send, a batch at a
-//     time.
-//  6. The report's files, then the run's entry in the history.
+//  6. Where the gate is open: append `reissued` records to this node's own log,
+//     then Send, a batch at a time.
+//  7. The report's files, then the run's entry in the history.
 //
 // # Why nothing on its way is taken for missing
 //
 // A lane lets an order go (Ack, Defer) only after the outcome is in the log. Take
 // an order that a lane has at step 2: it is covered by one of the watermarks, as
 // queue.Status promises. Take one that a lane had let go by step 2: its outcome
-// was appended before, so the indexes of step 3 hold it; a final one decides the
+// was appended before, so the indexes of step 4 hold it; a final one decides the
 // class, a deferred one is covered by the watermark of due times. Take one that
 // reached its lane after step 2: its claim, or the record that brought it back,
 // was appended at or after mark, or so shortly before that Slack covers it. Were
@@ -39,6 +41,33 @@
 // Slack is drawn from every watermark: records are stamped before they are
 // committed, so neighbours in the log may be stamped out of order, and a reissue
 // needs a moment from its record to its lane.
+//
+// # Several logs
+//
+// An order's claim may be in one node's log and its outcomes in others', which
+// arrive late. So what the lanes said is of use only once every log has arrived at
+// it: the lanes are looked at again and again, and a run goes by the newest look
+// that is older than what all logs have arrived at, by Slack. Until then an order is
+// in flight. In place of mark come, for the other logs, the time of that look, and
+// the `sent` watermarks that were written before it: a claim that its node had not
+// fed by then is on its way.
+//
+// The rows of several logs are put in one order by their times, claims first, each
+// log's in its own; a clock that is set back is taken to stand still. Nobody can tell
+// which of two records of different nodes came first where they are less than Slack
+// apart. There the doubt of one is not settled by the other, and what one says has
+// ended, refused or parked, does not go on.
+//
+//	missing or late log  of a node that is registered and not retired, or that has a
+//	                     folder in the archive: the report is incomplete, by name,
+//	                     and nothing at all is reissued, for it may hold the outcome
+//	                     of any order
+//	node that left       its log counts as it is, once it is there to its end; claims
+//	                     that it had not fed are named, for nobody will
+//	retired node         its log counts as it is, and what it had not fed is missing
+//	lost records         make the reports of their time incomplete; a missing order
+//	                     that was claimed before is unknown, for its outcome may have
+//	                     been among them
 //
 // # Classes
 //
@@ -60,6 +89,10 @@
 //
 //	expected − actual − in flight − refused − parked = missing + unknown
 //
+// A claim that two nodes accepted with different gifts, for want of the guard, is a
+// discrepancy of its own beside its orders: a line of class duplicate that names the
+// claim and both gifts, in the slot of the later one. It is counted apart.
+//
 // Missing and unknown orders are reissued. A reissue calls no partner; the lane
 // does, with its unknown-outcome protocol. An attempt that has no outcome gets
 // its `unknown` record first, so that the reissue does not hide the doubt.
@@ -76,7 +109,10 @@
 // looks the order up before it calls.
 //
 // Of two processes that run one slot, the history fences the earlier one: it is
-// asked before each commit.
+// asked before each commit. A run without a slot is fenced by whoever takes a slot
+// after it. What a run on another node has reissued is in that node's log: until it
+// has arrived at the run's end nothing is reissued here. A run that never said how
+// it ended has ended when the next slot was taken.
 //
 // # What a run does not do
 //
@@ -84,6 +120,10 @@
 // bring back makes every report of that time incomplete, by segment. The orders
 // whose outcome may be among it are unknown in the log itself; their lanes ask,
 // repeat with the same key, or park.
+//
+// It gives no order back to a lane twice on purpose, but it cannot stop between its
+// question to the history and the commit that follows: a process that sleeps there
+// for longer than Slack may repeat what the next one did, which the lanes find out.
 //
 // It reissues nothing while BacklogUnder or more first deliveries wait in the
 // lanes: a lane that is behind has lost nothing yet. A lane that cannot be asked,
@@ -108,13 +148,19 @@
 //
 // While the history is not to be had the schedule waits, and says so.
 //
+// In a cluster every node that reconciles has a schedule and looks at the lanes, so
+// that any of them can take over at once. Whoever takes a slot runs it, and does the
+// second looks until another takes one. A report can be complete at a tick only if
+// the other nodes' logs are sealed and archived in time: with a tick at seven past,
+// segments may get five minutes old.
+//
 // # Cost
 //
-// The merge holds a chunk of rows of each index on each core, whatever the number
-// of rows, and one order's rows. Records are read only for orders granted more
+// The merge holds a chunk of rows of each index of each log on each core, whatever
+// the number of rows, and one order's rows. Records are read only for orders granted more
 // than once and for those that are reissued. The list of discrepancies is cut at
 // MaxListed, those that need a look first; every one is a line of the .ndjson
-// file, sorted by order id.
+// file, sorted by order id, that of a claim by the claim's.
 //
 // # Files and commit points
 //

@@ -59,27 +59,47 @@ func readWatermarks(ctx context.Context, lanes map[string]Lane, slack time.Durat
 }
 
 // cover reports whether the lane may still have the order, which is not final.
-// The rows are all of the order's; claimed is the time of the first claim, and
-// mark the end of the log right before the watermarks were read.
-func (w *watermarks) cover(rows []fallbacklog.Row, claimed int64, mark fallbacklog.Position) bool {
-	// What was written after the watermarks were read was written by whoever has
-	// the order, or is a claim that the lane had not seen.
-	if rows[len(rows)-1].At >= mark {
-		return true
-	}
-	if claimed >= w.claims {
-		return true
-	}
-	// An attempt that began later does not change by what the order came back.
-	for _, row := range slices.Backward(rows) {
-		switch row.Kind {
-		case fallbacklog.Deferred, fallbacklog.Unknown:
-			return row.Value >= w.dues
-		case fallbacklog.Reissued:
-			return row.Time >= w.dues
+// s is of when the watermarks were read.
+func (w *watermarks) cover(e *evidence, s *seen) bool {
+	for log, rows := range e.each() {
+		// What was written after the watermarks were read was written by whoever has
+		// the order, or is a claim that the lane had not seen.
+		if s.since(log, &rows[len(rows)-1]) {
+			return true
+		}
+		// A claim that two nodes took in may have reached the lane from either.
+		if claim := find(rows, fallbacklog.Claimed); claim != nil && claim.Time >= w.claims {
+			return true
+		}
+		// So may one that two lanes put back: each copy has a due time of its own.
+		if due, ok := lastDue(rows); ok && due >= w.dues {
+			return true
 		}
 	}
 	return false
+}
+
+func find(rows []fallbacklog.Row, kind fallbacklog.Kind) *fallbacklog.Row {
+	for i := range rows {
+		if rows[i].Kind == kind {
+			return &rows[i]
+		}
+	}
+	return nil
+}
+
+// lastDue is when an order was to come back, by the rows of one log. An attempt
+// that began later does not change it.
+func lastDue(rows []fallbacklog.Row) (due int64, ok bool) {
+	for _, row := range slices.Backward(rows) {
+		switch row.Kind {
+		case fallbacklog.Deferred, fallbacklog.Unknown:
+			return row.Value, true
+		case fallbacklog.Reissued:
+			return row.Time, true
+		}
+	}
+	return 0, false
 }
 
 // gate decides whether a run may reissue. It sums the lanes' backlogs.

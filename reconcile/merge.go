@@ -36,23 +36,24 @@ const (
 	checkEvery = 4096
 )
 
-// merge streams the orders of a span: for each id its rows of all indexes in the
-// order in which they were appended, lanes and campaigns in the common
-// numbering. Rows of claims and of named records are left out. What visit is
-// given is valid until it returns. The indexes are those of one log, oldest
-// first.
-func merge(ctx context.Context, indexes []*fallbacklog.Index, s span, common *names, visit func([]fallbacklog.Row) error) error {
-	h := make(cursors, 0, len(indexes))
+// merge streams the orders of a span: for each id its rows of all logs, lanes and
+// campaigns in the common numbering. Rows of named records are left out, and those of
+// claims where there is but one log. What visit is given is valid until it returns. Each log's indexes come
+// oldest first.
+func merge(ctx context.Context, logs [][]*fallbacklog.Index, s span, common *names, visit func(*evidence) error) error {
+	var h cursors
 	defer func() {
 		for _, c := range h {
 			c.stop()
 		}
 	}()
-	for i, x := range indexes {
-		c := &cursor{source: i}
-		names := &translation{from: x.Names(), to: common}
-		c.next, c.stop = iter.Pull2(chunks(x.Range(s.from, s.to), names))
-		h = append(h, c)
+	for log, indexes := range logs {
+		for _, x := range indexes {
+			c := &cursor{log: uint16(log), source: len(h)}
+			names := &translation{from: x.Names(), to: common}
+			c.next, c.stop = iter.Pull2(chunks(x.Range(s.from, s.to), names, len(logs) > 1))
+			h = append(h, c)
+		}
 	}
 	// Each cursor has to be at its first row before it can be compared.
 	for i := len(h) - 1; i >= 0; i-- {
@@ -65,16 +66,16 @@ func merge(ctx context.Context, indexes []*fallbacklog.Index, s span, common *na
 		}
 	}
 	h.heapify()
-	var rows []fallbacklog.Row
+	var e evidence
 	for n := 0; len(h) > 0; n++ {
 		if n%checkEvery == 0 {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
-		rows = rows[:0]
+		e.reset()
 		for id := h[0].rows[0].ID; len(h) > 0 && h[0].rows[0].ID == id; {
-			more, err := h[0].take(&rows, id)
+			more, err := h[0].take(&e, id)
 			if err != nil {
 				return err
 			}
@@ -83,16 +84,16 @@ func merge(ctx context.Context, indexes []*fallbacklog.Index, s span, common *na
 			}
 			h.down(0)
 		}
-		if err := visit(rows); err != nil {
+		if err := visit(&e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// chunks gathers the rows of orders, so that a pull is paid for a chunk and not
+// chunks gathers the rows of orders, and of claims where asked, so that a pull is paid for a chunk and not
 // for each row.
-func chunks(rows iter.Seq2[fallbacklog.Row, error], names *translation) iter.Seq2[[]fallbacklog.Row, error] {
+func chunks(rows iter.Seq2[fallbacklog.Row, error], names *translation, claims bool) iter.Seq2[[]fallbacklog.Row, error] {
 	return func(yield func([]fallbacklog.Row, error) bool) {
 		chunk := make([]fallbacklog.Row, 0, chunkRows)
 		for row, err := range rows {
@@ -100,7 +101,8 @@ func chunks(rows iter.Seq2[fallbacklog.Row, error], names *translation) iter.Seq
 				yield(nil, err)
 				return
 			}
-			if row.OfClaim || row.Kind != fallbacklog.Claimed && (row.Kind < fallbacklog.Attempted || row.Kind > fallbacklog.Reissued) {
+			ofOrder := !row.OfClaim && (row.Kind == fallbacklog.Claimed || row.Kind >= fallbacklog.Attempted && row.Kind <= fallbacklog.Reissued)
+			if !ofOrder && !(claims && ofClaim(&row)) {
 				continue
 			}
 			row.Lane, row.Campaign = names.number(row.Lane), names.number(row.Campaign)
@@ -124,13 +126,14 @@ type cursor struct {
 	stop   func()
 	rows   []fallbacklog.Row // of the chunk, not taken yet
 	hi, lo uint64            // the first row's id
-	source int               // the index's place among its kin: the older one first
+	log    uint16
+	source int // the index's place among its kin: log by log, the older one first
 }
 
 // take moves the rows of id that the cursor is at. more is false at the end.
-func (c *cursor) take(rows *[]fallbacklog.Row, id [16]byte) (more bool, err error) {
+func (c *cursor) take(e *evidence, id [16]byte) (more bool, err error) {
 	for c.rows[0].ID == id {
-		*rows = append(*rows, c.rows[0])
+		e.rows, e.logs = append(e.rows, c.rows[0]), append(e.logs, c.log)
 		if c.rows = c.rows[1:]; len(c.rows) > 0 {
 			continue
 		}
@@ -167,7 +170,8 @@ func (c *cursor) before(d *cursor) bool {
 	return c.source < d.source
 }
 
-// cursors is a heap with the smallest id, then the oldest index, at its root.
+// cursors is a heap with the smallest id, then the lowest log's
+// oldest index, at its root.
 type cursors []*cursor
 
 func (h cursors) heapify() {

@@ -252,7 +252,8 @@ func TestMergeGivesEachOrderOnceAndInOrder(t *testing.T) {
 		rows, orders := 0, 0
 		var last [16]byte
 		for _, s := range spans(n) {
-			w.must(merge(context.Background(), indexes, s, newNames(), func(of []fallbacklog.Row) error {
+			w.must(merge(context.Background(), [][]*fallbacklog.Index{indexes}, s, newNames(), func(e *evidence) error {
+				of := e.rows
 				id := of[0].ID
 				if orders > 0 && bytes.Compare(id[:], last[:]) <= 0 {
 					t.Fatalf("order %x comes after %x", id, last)
@@ -274,7 +275,7 @@ func TestMergeGivesEachOrderOnceAndInOrder(t *testing.T) {
 	}
 	// Whoever stops a merge early leaves nothing behind; goleak looks.
 	stop := errors.New("enough")
-	if err := merge(context.Background(), indexes, spans(1)[0], newNames(), func([]fallbacklog.Row) error { return stop }); err != stop {
+	if err := merge(context.Background(), [][]*fallbacklog.Index{indexes}, spans(1)[0], newNames(), func(*evidence) error { return stop }); err != stop {
 		t.Fatalf("got %v, want the visitor's error", err)
 	}
 }
@@ -405,7 +406,7 @@ func benchmarkMerge(b *testing.B, segment int64) {
 	var rows int64
 	b.ReportAllocs()
 	for b.Loop() {
-		c := newComparison(indexes, Slot(eight), nil)
+		c := newComparison([][]*fallbacklog.Index{indexes}, Slot(eight), nil)
 		total, err := c.run(ctx, 2, func(context.Context, []finding) error { return nil })
 		if err != nil {
 			b.Fatal(err)

@@ -54,6 +54,7 @@ func (m *metrics) observe(r *Report) {
 	for _, class := range []Class{Unexpected, Duplicate} {
 		m.alarms.WithLabelValues(class.String()).Add(float64(r.Classes.Get(class)))
 	}
+	m.alarms.WithLabelValues(Duplicate.String()).Add(float64(r.GivenTwice))
 	if r.DryRun {
 		return
 	}

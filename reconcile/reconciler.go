@@ -27,11 +27,19 @@ type Queue interface {
 type Options struct {
 	Log   *fallbacklog.Log
 	Queue Queue
-	// Lanes gives the lanes that are served here, by partner. It is asked at the
-	// beginning of each run.
+	// Lanes gives the lanes that are served here, by partner; with Others, those of
+	// the whole cluster. It is asked at the beginning of each run and, by a
+	// Scheduler with Others, every 15 seconds.
 	Lanes func() map[string]Lane
-	// Runs keeps the history of runs. Nil: there is none, and a Scheduler cannot
-	// be made.
+	// Others gives the other nodes' logs. Nil: there are none, and the lanes hold
+	// nothing but what is in Log.
+	Others Others
+	// Fed is the name of the queue whose `sent` watermarks say what the nodes' feeders
+	// have given to the lanes. Empty: the lanes follow the log themselves. Others
+	// needs it.
+	Fed string
+	// Runs keeps the history of runs; with Others, that of all nodes, and it is
+	// needed. Nil: there is none, and a Scheduler cannot be made.
 	Runs Runs
 	// Dir is where the reports go; it is created where it is missing.
 	Dir  string
@@ -40,8 +48,9 @@ type Options struct {
 	// than this wait in all lanes together. Default 100000.
 	BacklogUnder int64
 	// Slack is how far apart the stamps of records and the lanes' watermarks may
-	// lie, and how long a reissue may take from its record to its lane. An order
-	// that was lost is found this much later. Default one minute.
+	// lie, those of different nodes included, and how long a reissue may take from
+	// its record to its lane. An order that was lost is found this much later.
+	// Default one minute.
 	Slack time.Duration
 	// Workers is how many cores the merge uses; default all.
 	Workers int
@@ -53,6 +62,9 @@ type Options struct {
 func (o *Options) complete() error {
 	if o.Log == nil || o.Queue == nil || o.Lanes == nil || o.Dir == "" {
 		return errors.New("a reconciler needs a log, a queue, its lanes and a directory for reports")
+	}
+	if o.Others != nil && (o.Fed == "" || o.Runs == nil) {
+		return errors.New("a reconciler of several nodes' logs needs the name of the queue that they feed, and the history of runs that fences them")
 	}
 	if o.Disk == nil {
 		o.Disk = disk.OS{}
@@ -84,6 +96,7 @@ type Reconciler struct {
 	opts    Options
 	metrics *metrics
 	busy    chan struct{} // holds a token while a run is under way
+	samples *samples      // what the lanes said, where there are other nodes
 }
 
 // New makes a Reconciler and removes what an interrupted run left half-written
@@ -99,7 +112,7 @@ func New(opts Options) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reconciler{opts: opts, metrics: m, busy: make(chan struct{}, 1)}, nil
+	return &Reconciler{opts: opts, metrics: m, busy: make(chan struct{}, 1), samples: &samples{}}, nil
 }
 
 // Close withdraws the metrics.
@@ -160,28 +173,38 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	began := time.Now()
 	// The order of these three is what makes the run exact; see the package
 	// comment.
-	mark := r.opts.Log.End()
-	taken := r.opts.Now().UTC()
-	marks := readWatermarks(ctx, r.opts.Lanes(), r.opts.Slack)
-	indexes, err := r.opts.Log.Seal(ctx)
+	now := r.look(ctx)
+	logs, err := r.gather(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("seal the log: %w", err)
-	}
-	losses, err := r.opts.Log.Losses()
-	if err != nil {
-		return nil, fmt.Errorf("what the log has lost: %w", err)
-	}
-
-	c := newComparison(indexes, q, marks)
-	c.judge.mark, c.judge.read = mark, r.opts.Log.Read
-	report := &Report{
-		Run: q.Run(), Campaign: q.Campaign, DryRun: q.DryRun, Taken: taken,
-		Incomplete: []string{}, Discrepancies: []Discrepancy{},
-	}
-	if report.From, report.To, err = r.bounds(q); err != nil {
 		return nil, err
 	}
-	report.GateOpen, report.Gate = gate(marks, r.opts.BacklogUnder)
+	defer logs.close()
+	if err := logs.seal(ctx); err != nil {
+		return nil, err
+	}
+
+	report := &Report{
+		Run: q.Run(), Campaign: q.Campaign, DryRun: q.DryRun, Taken: now.began,
+		Incomplete: []string{}, Discrepancies: []Discrepancy{},
+	}
+	if report.From, report.To, err = r.bounds(q, logs, now.began); err != nil {
+		return nil, err
+	}
+	if !logs.alone() {
+		q.To = report.To
+	}
+	view := r.view(now, logs, report.To)
+	report.Incomplete, report.AsOf, report.Nodes = append(report.Incomplete, view.missing...), view.asOf, logs.arrivals(now.began)
+	if len(view.missing) == 0 {
+		if view.rivals, err = r.rivals(ctx, e, logs); err != nil {
+			return nil, err
+		}
+	}
+	c := newComparison(logs.indexes, q, view.marks)
+	if err := r.instruct(ctx, &c.judge, view, logs); err != nil {
+		return nil, err
+	}
+	report.GateOpen, report.Gate = view.gate(r.opts.BacklogUnder)
 	if q.DryRun {
 		report.Gate += "; a dry run reissues nothing"
 	}
@@ -190,9 +213,9 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 		return nil, fmt.Errorf("report: %w", err)
 	}
 	defer files.abandon()
-	s := &sink{names: c.names, marks: c.judge.marks, taken: taken, out: files.lines, entry: e}
+	s := &sink{names: c.names, marks: c.judge.marks, taken: now.began, out: files.lines, entry: e}
 	if report.GateOpen && !q.DryRun {
-		s.again = &reissue{log: r.opts.Log, queue: r.opts.Queue, run: report.Run, entry: e, now: r.opts.Now}
+		s.again = &reissue{log: r.opts.Log, read: logs.read, queue: r.opts.Queue, run: report.Run, entry: e, now: r.opts.Now}
 	}
 	total, err := c.run(ctx, r.opts.Workers, s.take)
 	if err != nil {
@@ -201,7 +224,7 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	if err := s.end(ctx); err != nil {
 		return nil, err
 	}
-	r.fill(report, c, total, s, losses)
+	r.fill(report, logs, view, c, total, s)
 	report.TookS = time.Since(began).Seconds()
 	report.Files = files.base
 	// An old leader who wakes must not put its report over a newer one.
@@ -211,12 +234,12 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	if err := files.commit(report); err != nil {
 		return nil, fmt.Errorf("report: %w", err)
 	}
-	s.alarm(r.opts.Logger, report.Run)
+	s.alarm(r.opts.Logger, report.Run, report.GivenTwice)
 	return report, nil
 }
 
 // fill completes the report with the totals.
-func (r *Reconciler) fill(report *Report, c *comparison, total *tally, s *sink, losses []fallbacklog.Loss) {
+func (r *Reconciler) fill(report *Report, logs *cluster, view *view, c *comparison, total *tally, s *sink) {
 	node := r.opts.Log.Node()
 	asked := true
 	for lane := range max(len(total.lanes), len(c.judge.marks)) {
@@ -241,15 +264,21 @@ func (r *Reconciler) fill(report *Report, c *comparison, total *tally, s *sink, 
 			report.Incomplete = append(report.Incomplete, fmt.Sprintf("node %s: lane %s is not served here; its %d orders that are not final are not reissued", node, partner, counts.Open()))
 		}
 	}
-	for _, loss := range losses {
-		if loss.Until.After(report.From) && loss.From.Before(report.To) {
-			report.Incomplete = append(report.Incomplete, fmt.Sprintf("node %s: %v; %d orders became unknown on its account, and claims that were in it are missing from what was expected", node, &loss, loss.Doubts))
+	for i := range logs.losses {
+		if l := &logs.losses[i]; l.Until.After(report.From) && l.From.Before(report.To) {
+			report.Incomplete = append(report.Incomplete, fmt.Sprintf("node %s: %v; %d orders became unknown on its account, and claims that were in it are missing from what was expected", l.node, &l.Loss, l.Doubts))
+		}
+	}
+	for log, unfed := range total.unfed {
+		if unfed > 0 && logs.others[log-1].Ended {
+			report.Incomplete = append(report.Incomplete, fmt.Sprintf("node %s: it has left, and nobody gives %d orders of its log to their lanes: start it again, or retire it, and they are reissued", logs.others[log-1].Node, unfed))
 		}
 	}
 	sortShares(report.Partners)
 	report.Complete = len(report.Incomplete) == 0
 	report.Expected, report.Actual, report.InFlight = report.Classes.Expected(), report.Classes.Actual(), report.Classes.InFlight
-	report.Found = report.Classes.Discrepancies()
+	report.GivenTwice = total.twice
+	report.Found = report.Classes.Discrepancies() + total.twice
 	report.Discrepancies = s.listed()
 	report.Rows = total.rows
 	if total.openSince != 0 {
@@ -258,26 +287,38 @@ func (r *Reconciler) fill(report *Report, c *comparison, total *tally, s *sink, 
 	if s.again != nil {
 		report.Reissued = s.again.count
 	}
-	report.Done = !report.DryRun && asked && (report.GateOpen || report.Classes.Open() == 0)
+	report.whole = len(view.missing) == 0
+	report.Done = !report.DryRun && asked && report.whole && (view.known || report.InFlight == 0) && (report.GateOpen || report.Classes.Open() == 0)
 }
 
-// bounds are the times between which a run looks at claims: where the request
-// leaves them open, those of the log's first record and of now.
-func (r *Reconciler) bounds(q Request) (from, to time.Time, err error) {
-	if to = q.To; to.IsZero() {
+// bounds are the times between which a run looks at claims. Where the request
+// leaves them open they are those of the logs' first record, and of now or, with
+// other nodes, how far their logs are.
+func (r *Reconciler) bounds(q Request, logs *cluster, now time.Time) (from, to time.Time, err error) {
+	to, from = q.To, q.From
+	switch {
+	case !logs.alone() && (to.IsZero() || to.After(now)):
+		if to = logs.until(now).UTC().Truncate(time.Millisecond); to.Before(from) {
+			to = from
+		}
+	case to.IsZero():
 		to = r.opts.Now().UTC().Truncate(time.Millisecond)
 	}
-	if from = q.From; !from.IsZero() {
+	if !from.IsZero() {
 		return from, to, nil
 	}
+	from = logs.first()
 	first := r.opts.Log.Reader(0)
 	defer first.Close()
 	rec, err := first.TryNext()
-	if errors.Is(err, fallbacklog.ErrTail) {
-		return to, to, nil
-	}
-	if err != nil {
+	switch {
+	case err == nil && (from.IsZero() || rec.Time.Before(from)):
+		from = rec.Time
+	case err != nil && !errors.Is(err, fallbacklog.ErrTail):
 		return from, to, err
 	}
-	return rec.Time.Truncate(time.Millisecond), to, nil
+	if from.IsZero() {
+		return to, to, nil
+	}
+	return from.Truncate(time.Millisecond), to, nil
 }

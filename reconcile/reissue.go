@@ -15,7 +15,8 @@ const reissueBatch = 256
 
 // reissue brings orders back to their lanes, a batch at a time.
 type reissue struct {
-	log   *fallbacklog.Log
+	log   *fallbacklog.Log // this node's own
+	read  func(context.Context, place) (*fallbacklog.Record, error)
 	queue Queue
 	run   string
 	entry *entry
@@ -26,7 +27,7 @@ type reissue struct {
 }
 
 func (r *reissue) add(ctx context.Context, f *finding, partner string) error {
-	rec, err := r.log.Read(f.claim)
+	rec, err := r.read(ctx, f.claim)
 	if err != nil {
 		return fmt.Errorf("order %v: %w", f.id, err)
 	}
@@ -36,33 +37,37 @@ func (r *reissue) add(ctx context.Context, f *finding, partner string) error {
 		order, ok = rec.Claim.Order(f.id)
 	}
 	if !ok {
-		return fmt.Errorf("order %v: the index says that its claim is at %v, and it is not", f.id, f.claim)
+		return fmt.Errorf("order %v: the index says that its claim is at %v, and it is not", f.id, f.claim.at)
 	}
-	msg := &queue.Message{Claim: rec.Claim, Order: order, Origin: rec.At, InDoubt: f.class == InDoubt}
-	if f.tried != 0 {
-		last, err := r.log.Read(f.tried)
+	now := r.now().UTC()
+	msg := &queue.Message{Claim: rec.Claim, Order: order, InDoubt: f.class == InDoubt}
+	if f.claim.log == 0 {
+		msg.Origin = rec.At
+	}
+	if f.tried != (place{}) {
+		last, err := r.read(ctx, f.tried)
 		if err != nil {
 			return fmt.Errorf("order %v: %w", f.id, err)
 		}
 		if e := last.Event; e != nil {
 			msg.Attempts, msg.Queries, msg.Began = e.Attempts, e.Queries, e.Began
-			if f.open && msg.Began.IsZero() {
-				msg.Began = last.Time
-			}
 		}
 	}
-	now := r.now().UTC()
+	if f.unsaid != noDoubt {
+		// When exactly the attempt began nobody can say: not after now.
+		msg.Began = now
+	}
 	event := fallbacklog.Event{
-		Order: f.id, Claim: rec.Claim.ID, Campaign: rec.Claim.Campaign, Partner: partner, Origin: rec.At,
+		Order: f.id, Claim: rec.Claim.ID, Campaign: rec.Claim.Campaign, Partner: partner, Origin: msg.Origin,
 		Attempts: msg.Attempts, Queries: msg.Queries, Began: msg.Began,
 	}
-	if f.open {
-		// The reissue must not hide the attempt that has no outcome: it is in
-		// doubt from here on, and the lane asks before it calls again. When exactly it
-		// began nobody can say: not after now.
+	if f.unsaid != noDoubt {
+		// The order is in doubt from here on, and the lane asks before it calls again.
 		doubt := event
-		doubt.Began = now
 		doubt.Due, doubt.Code, doubt.Reason = now, "interrupted", "the attempt has no outcome in the log"
+		if f.unsaid == lostOutcome {
+			doubt.Code, doubt.Reason = fallbacklog.CodeLost, "its outcome may be among the records that a node's log has lost"
+		}
 		r.recs = append(r.recs, &fallbacklog.Record{Kind: fallbacklog.Unknown, Time: now, Event: &doubt})
 	}
 	event.Run = r.run

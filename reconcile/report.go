@@ -136,6 +136,11 @@ type Discrepancy struct {
 	AgeS     int64  `json:"age_s"`
 	Amount   int64  `json:"amount,omitempty"` // claimed; of an unexpected grant: granted
 	Campaign string `json:"campaign,omitempty"`
+	// ClaimID and Gifts are set where two nodes accepted one claim, each with another
+	// gift. Class is Duplicate then, and OrderID one of the later claim's orders, which
+	// has a class of its own.
+	ClaimID gift.ClaimID `json:"claim_id,omitzero"`
+	Gifts   []string     `json:"gifts,omitempty"`
 	// Granted is the partner's amount where it differs from Amount.
 	Granted *int64    `json:"granted,omitempty"`
 	At      time.Time `json:"at"` // of the claim, or of the grant where there is none
@@ -191,6 +196,9 @@ type Report struct {
 	// Discrepancies lists those that need a look first, at most MaxListed.
 	Discrepancies []Discrepancy `json:"discrepancies"`
 
+	// GivenTwice is how many claims two nodes accepted with different gifts. They are
+	// discrepancies, and in no class.
+	GivenTwice int64 `json:"given_twice"`
 	// Found is how many discrepancies there are, listed or not.
 	Found    int64   `json:"found"`
 	Campaign string  `json:"campaign,omitempty"` // only this one was looked at
@@ -203,23 +211,36 @@ type Report struct {
 	OpenSince time.Time `json:"open_since,omitzero"`
 	// Done: the run did all that it could. One that is not done is run again.
 	Done  bool      `json:"done"`
-	Taken time.Time `json:"taken"` // when the lanes were looked at
+	Taken time.Time `json:"taken"` // when the run looked at the lanes
+	// AsOf is when the lanes were looked at by which the orders were judged: with
+	// other nodes, before all that their logs have arrived at. Zero: when it was
+	// taken, or nothing could be judged missing.
+	AsOf time.Time `json:"as_of,omitzero"`
+	// Nodes are those whose logs were compared, this node first; empty where there is
+	// no other.
+	Nodes []Arrival `json:"nodes,omitempty"`
 	TookS float64   `json:"took_s"`
 	Rows  int64     `json:"rows"`            // index rows merged
 	Files string    `json:"files,omitempty"` // path of the report's files without their endings
+
+	whole bool // all logs are there up to To
 }
 
 // Wrong reports whether the run found something that a person has to look at.
 // Orders that the partner refused or that it reissued are no such thing.
 func (r *Report) Wrong() bool {
 	c := r.Classes
-	return !r.Complete || c.Unexpected+c.Duplicate+c.Mismatched+c.Parked > 0 || c.Open() > r.Reissued
+	return !r.Complete || c.Unexpected+c.Duplicate+c.Mismatched+c.Parked+r.GivenTwice > 0 || c.Open() > r.Reissued
 }
 
 // undone says why a run that came to its end is not done.
 func (r *Report) undone() string {
+	var why []string
 	if !r.GateOpen {
-		return "gate " + r.Gate
+		why = append(why, "gate "+r.Gate)
 	}
-	return "incomplete: " + strings.Join(r.Incomplete, "; ")
+	if len(r.Incomplete) > 0 {
+		why = append(why, "incomplete: "+strings.Join(r.Incomplete, "; "))
+	}
+	return strings.Join(why, "; ")
 }

@@ -21,6 +21,7 @@ type Runs interface {
 	RenewRun(ctx context.Context, id string, epoch int64, lease time.Duration) error
 	FinishRun(ctx context.Context, id string, epoch int64, end ledger.RunEnd) error
 	LastSlot(ctx context.Context) (ledger.Slots, error)
+	Runs(ctx context.Context, before ledger.Cursor, limit int) (runs []ledger.Run, next ledger.Cursor, err error)
 }
 
 const (
@@ -43,6 +44,9 @@ type entry struct {
 	epoch   int64
 	now     func() time.Time
 	renewed time.Time
+	// fenced: the run takes no slot, and whoever takes one after schedule fences it.
+	fenced   bool
+	schedule int64
 }
 
 // begin writes the run into the history; a slot that is not zero is taken. It
@@ -58,8 +62,17 @@ func (r *Reconciler) begin(ctx context.Context, q Request, slot time.Time) (*ent
 	if start.By == "" {
 		start.By = "hand"
 	}
-	if slot.IsZero() {
-		// The same range may be looked at any number of times.
+	if slot.IsZero() && r.opts.Others != nil {
+		// Before the run is known: whoever takes a slot after this sees it.
+		slots, err := e.runs.LastSlot(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%w: start run %s: %w", ErrHistory, e.id, err)
+		}
+		e.fenced, e.schedule = true, slots.Epoch
+	}
+	if slot.IsZero() || r.opts.Others != nil {
+		// The same range may be looked at any number of times. So may a slot, and where
+		// there are other nodes the history of every try tells what it may have done.
 		e.id += "+" + now.UTC().Format("20060102T150405.000000")
 	}
 	start.ID = e.id
@@ -84,6 +97,15 @@ func (e *entry) held(ctx context.Context) error {
 	}
 	if err := e.runs.RenewRun(ctx, e.id, e.epoch, lease); err != nil {
 		return fmt.Errorf("%w: renew run %s: %w", ErrHistory, e.id, err)
+	}
+	if e.fenced {
+		slots, err := e.runs.LastSlot(ctx)
+		if err == nil && slots.Epoch != e.schedule {
+			err = fmt.Errorf("a slot has been taken since: %w", ledger.ErrFenced)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: renew run %s: %w", ErrHistory, e.id, err)
+		}
 	}
 	e.renewed = e.now()
 	return nil
@@ -123,10 +145,14 @@ func (e *entry) finish(ctx context.Context, report *Report) error {
 // fail writes down why the run did not come to its end. It does what it can: a
 // run that says nothing counts as crashed once its lease has ended.
 func (e *entry) fail(ctx context.Context, why error) error {
-	if e == nil || errors.Is(why, ledger.ErrFenced) {
+	if e == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	return e.runs.FinishRun(ctx, e.id, e.epoch, ledger.RunEnd{Err: why.Error()})
+	err := e.runs.FinishRun(ctx, e.id, e.epoch, ledger.RunEnd{Err: why.Error()})
+	if errors.Is(err, ledger.ErrFenced) {
+		return nil // it is not this run's word that counts
+	}
+	return err
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/robfig/cron/v3"
 
 	"manna/fallbacklog"
+	"manna/internal/schedule"
 	"manna/ledger"
 )
 
@@ -26,55 +27,43 @@ const (
 // Scheduler runs the slots: each UTC hour, after it has ended, in order. The
 // package comment says which runs a tick makes.
 type Scheduler struct {
-	r    *Reconciler
-	spec string
+	r     *Reconciler
+	times cron.Schedule
 	// looked is the time up to which every order that can still change has been
 	// looked at since the start: the hour of the oldest order that is not final.
 	// Zero: nothing has been.
 	looked time.Time
 }
 
-// NewScheduler makes a Scheduler for a cron specification of five fields in UTC,
-// like "7 * * * *".
+// NewScheduler makes a Scheduler for a specification of package schedule, like
+// "7 * * * *".
 func NewScheduler(r *Reconciler, spec string) (*Scheduler, error) {
 	if r.opts.Runs == nil {
 		return nil, errors.New("a scheduler needs the history of runs")
 	}
-	if err := CheckCron(spec); err != nil {
-		return nil, err
+	times, err := schedule.Parse(spec)
+	if err != nil {
+		return nil, fmt.Errorf("cron: %w: %s", err, schedule.Want)
 	}
-	return &Scheduler{r: r, spec: spec}, nil
-}
-
-// CheckCron reports why spec cannot be a schedule. Times are UTC, and what
-// restarts with the process ("@every") would never come in one that restarts
-// often.
-func CheckCron(spec string) error {
-	const advice = `write five fields in UTC like "7 * * * *"`
-	// The parser panics on a time zone without fields.
-	if strings.Contains(spec, "TZ=") {
-		return fmt.Errorf("cron %q names a time zone: %s", spec, advice)
-	}
-	if len(strings.Fields(spec)) != 5 {
-		return fmt.Errorf("cron %q does not have five fields: %s", spec, advice)
-	}
-	if _, err := cron.ParseStandard(spec); err != nil {
-		return fmt.Errorf("cron %q: %w: %s", spec, err, advice)
-	}
-	return nil
+	return &Scheduler{r: r, times: times}, nil
 }
 
 // Run catches up what was missed, then runs at each tick until ctx ends. It
-// returns ctx's error; whatever else fails is logged and tried again.
+// returns ctx's error; whatever else fails is logged and tried again. Where there
+// are other nodes it also keeps looking at the lanes, which the runs need.
 func (s *Scheduler) Run(ctx context.Context) error {
+	if s.r.opts.Others != nil {
+		watched, stop := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		watching.Go(func() { s.r.watch(watched) })
+		defer watching.Wait()
+		defer stop()
+	}
 	logger := cronLogger{s.r.opts.Logger}
 	// In this order, or a panic would leave the job locked for good.
 	chain := cron.WithChain(cron.SkipIfStillRunning(logger), cron.Recover(logger))
 	c := cron.New(cron.WithLocation(time.UTC), cron.WithLogger(logger), chain)
-	id, err := c.AddFunc(s.spec, func() { s.tick(ctx) })
-	if err != nil {
-		return err
-	}
+	id := c.Schedule(s.times, cron.FuncJob(func() { s.tick(ctx) }))
 	// The first tick is now: through the chain, like all others.
 	c.Entry(id).WrappedJob.Run()
 	c.Start()
@@ -150,22 +139,41 @@ func (s *Scheduler) next(ctx context.Context) (time.Time, error) {
 	if !slots.Finished.IsZero() {
 		return slots.Finished.UTC().Truncate(time.Hour).Add(time.Hour), nil
 	}
-	r := s.r.opts.Log.Reader(0, fallbacklog.Claimed)
-	defer r.Close()
-	first, err := r.TryNext()
-	if errors.Is(err, fallbacklog.ErrTail) {
-		return time.Time{}, nil
-	}
+	return s.beginning(ctx)
+}
+
+// beginning is the hour of the first claim, or with other nodes of an earlier
+// record. Zero: there is no claim yet.
+func (s *Scheduler) beginning(ctx context.Context) (time.Time, error) {
+	logs, err := s.r.gather(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return first.Time.UTC().Truncate(time.Hour), nil
+	defer logs.close()
+	at := logs.first()
+	r := s.r.opts.Log.Reader(0, fallbacklog.Claimed)
+	defer r.Close()
+	first, err := r.TryNext()
+	switch {
+	case err == nil && (at.IsZero() || first.Time.Before(at)):
+		at = first.Time
+	case err != nil && !errors.Is(err, fallbacklog.ErrTail):
+		return time.Time{}, err
+	}
+	if at.IsZero() {
+		return at, nil
+	}
+	return at.UTC().Truncate(time.Hour), nil
 }
 
 // again looks at everything before to that may have changed since the last look:
 // the hour before, and all hours since the oldest order that was not final. Right
-// after a start that is the whole log.
+// after a start that is the whole log. Of several nodes only the one does it that
+// ran the last slot.
 func (s *Scheduler) again(ctx context.Context, to time.Time) error {
+	if yes, err := s.leads(ctx); !yes || err != nil {
+		return err
+	}
 	from := s.looked
 	if hour := to.Add(-time.Hour); hour.Before(from) {
 		from = hour
@@ -173,6 +181,10 @@ func (s *Scheduler) again(ctx context.Context, to time.Time) error {
 	report, err := s.run(ctx, Request{From: from, To: to, By: "cron"}, time.Time{})
 	if err != nil {
 		return err
+	}
+	if !report.whole {
+		s.looked = from // what is missing may be of any hour
+		return nil
 	}
 	s.looked = to
 	if report.OpenSince.Before(to) && !report.OpenSince.IsZero() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"manna/fallbacklog"
+	"manna/internal/schedule"
 	"manna/ledger"
 	"manna/ledger/sqlite"
 )
@@ -264,21 +265,12 @@ func TestALongRunRenewsItsLease(t *testing.T) {
 	}
 }
 
-func TestCheckCron(t *testing.T) {
-	for _, good := range []string{"7 * * * *", "*/15 * * * *", "0 3 * * 1-5"} {
-		if err := CheckCron(good); err != nil {
-			t.Errorf("%q: %v", good, err)
-		}
+func TestASchedulerSaysWhatToWrite(t *testing.T) {
+	w, _, _ := newScheduled(t, nil)
+	if _, err := NewScheduler(w.rec, "@hourly"); err == nil || !strings.Contains(err.Error(), schedule.Want) {
+		t.Errorf("got %v, want an error that says what to write", err)
 	}
-	for _, bad := range []string{"", "TZ=UTC", "CRON_TZ=Asia/Shanghai 7 * * * *", "@every 1h", "@hourly", "7 * * *", "99 * * * *", "7 * * * * *"} {
-		if err := CheckCron(bad); err == nil {
-			t.Errorf("%q was taken", bad)
-		} else if !strings.Contains(err.Error(), "five fields in UTC") {
-			t.Errorf("%q: %v does not say what to write", bad, err)
-		}
-	}
-	w := newWorld(t, nil)
-	if _, err := NewScheduler(w.rec, "7 * * * *"); err == nil {
+	if _, err := NewScheduler(newWorld(t, nil).rec, "7 * * * *"); err == nil {
 		t.Error("a scheduler without a history was made")
 	}
 }

@@ -22,6 +22,7 @@ type sink struct {
 	again *reissue // nil: nothing is reissued
 	entry *entry
 	worst []Discrepancy
+	twice []gift.ClaimID // the first alarmOrders of those given twice
 	// alarms has the first orders of the classes that raise one.
 	alarms [classes]struct {
 		count  int64
@@ -44,6 +45,12 @@ func (s *sink) take(ctx context.Context, findings []finding) error {
 			return err
 		}
 		s.list(d)
+		if f.twice != nil {
+			if len(s.twice) < alarmOrders {
+				s.twice = append(s.twice, f.twice.claim)
+			}
+			continue
+		}
 		if f.class == Unexpected || f.class == Duplicate {
 			a := &s.alarms[f.class]
 			if a.count++; len(a.orders) < alarmOrders {
@@ -68,6 +75,10 @@ func (s *sink) discrepancy(f *finding) Discrepancy {
 	d := Discrepancy{
 		ID: discrepancyID(f.class, f.id), Class: f.class, OrderID: f.id, Partner: s.names.name(f.lane), Campaign: s.names.name(f.camp),
 		AgeS: int64(s.taken.Sub(at) / time.Second), Amount: f.amount, At: at,
+	}
+	if f.twice != nil {
+		d.ID = discrepancyID(f.class, gift.OrderID(f.twice.claim))
+		d.ClaimID, d.Gifts, d.Partner = f.twice.claim, f.twice.gifts, f.twice.partner
 	}
 	if f.differs {
 		granted := f.granted // the finding's room is used again
@@ -97,7 +108,10 @@ func (s *sink) end(ctx context.Context) error {
 }
 
 // alarm says loudly what must never happen.
-func (s *sink) alarm(logger *slog.Logger, run string) {
+func (s *sink) alarm(logger *slog.Logger, run string, twice int64) {
+	if twice > 0 {
+		logger.Error("ALARM: claims that two nodes accepted with different gifts", "run", run, "claims", twice, "first", s.twice)
+	}
 	for class, text := range map[Class]string{
 		Unexpected: "ALARM: grants that no claim explains",
 		Duplicate:  "ALARM: orders granted more than once",

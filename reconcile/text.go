@@ -28,6 +28,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, why := range r.Incomplete {
 		fmt.Fprintf(&b, "  ! %s\n", why)
 	}
+	r.writeNodes(&b)
 	b.WriteByte('\n')
 	c := r.Classes
 	line := func(name string, n int64, bar bool) {
@@ -52,6 +53,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	fmt.Fprintf(&b, "  reissued %s; gate %s\n", grouped(r.Reissued), r.Gate)
 	if c.Unexpected+c.Duplicate > 0 {
 		fmt.Fprintf(&b, "\n  ALARM: %s granted without a claim, %s granted more than once\n", grouped(c.Unexpected), grouped(c.Duplicate))
+	}
+	if r.GivenTwice > 0 {
+		fmt.Fprintf(&b, "\n  ALARM: %s claims accepted by two nodes with different gifts\n", grouped(r.GivenTwice))
 	}
 	r.writePartners(&b)
 	r.writeDiscrepancies(&b)
@@ -113,6 +117,9 @@ func (r *Report) writeDiscrepancies(b *strings.Builder) {
 		}
 		if d.Granted != nil {
 			amount += " claimed, " + strconv.FormatInt(*d.Granted, 10) + " granted"
+		}
+		if len(d.Gifts) > 0 {
+			amount = fmt.Sprintf("claim %v: %s", d.ClaimID, strings.Join(d.Gifts, " and "))
 		}
 		fmt.Fprintf(t, "  %s\t%v\t%s\t%v\t%s\n", d.Class, d.OrderID, orDash(d.Partner), time.Duration(d.AgeS)*time.Second, orDash(amount))
 	}
