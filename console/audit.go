@@ -51,9 +51,9 @@ func (c *Console) audited(ctx context.Context, d deed, do func() (detail string,
 	return err
 }
 
-// told checks what a person says of a deed: why, which may be left out unless it
+// checkWords checks what a person says of a deed: why, which may be left out unless it
 // is needed, and who it is. Others read it as it is.
-func told(who, why string, needed bool) error {
+func checkWords(who, why string, needed bool) error {
 	for _, f := range []struct {
 		name, text string
 		most       int

@@ -55,7 +55,7 @@ func (c *Console) claims(w http.ResponseWriter, r *http.Request) error {
 	for i, k := range q.Claims {
 		requests[i] = producer.Request{Campaign: k.Campaign, Scene: k.Scene, Stage: k.Stage, Gift: k.Gift, User: k.User, Platform: k.Platform, Target: k.Target}
 	}
-	if err := told(q.Who, "", false); err != nil {
+	if err := checkWords(q.Who, "", false); err != nil {
 		return err
 	}
 	var out ClaimsAnswer

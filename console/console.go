@@ -22,26 +22,36 @@ import (
 	"manna/reconcile"
 )
 
-// Options are the rooms that the console looks into. All but Logger and Now are
-// required.
+// Options are the rooms that the console looks into. All but Consumer, Outcomes,
+// Registry, Notes, Logger and Now are required.
 type Options struct {
 	Log      *fallbacklog.Log
 	Front    *producer.Front
-	Consumer *consumer.Consumer
+	Consumer *consumer.Consumer // nil: this node serves no lanes
 	Queue    queue.Queue
 	Breakers *breaker.Set
+	Switches *Switches
 	Ledger   ledger.Ledger
+	// Outcomes tells what the logs of all nodes say, and Registry knows the nodes; nil
+	// where this is the only one.
+	Outcomes ledger.Outcomes
+	Registry ledger.Registry
 	// Reconcile makes one run.
 	Reconcile func(context.Context, reconcile.Request) (*reconcile.Report, error)
 	// Campaigns names those that are configured now.
 	Campaigns func() []string
 	// NotReady names what keeps the node from doing its job.
 	NotReady func(context.Context) []string
-	Metrics  prometheus.Gatherer
-	Token    string // bearer token of /v1/admin
-	Version  string
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// Notes says what is worse than it should be while the node does its job; may be
+	// nil.
+	Notes func(context.Context) []string
+	// Nodes are those of the cluster, as they were known last; nil without one.
+	Nodes   func() []ledger.Node
+	Metrics prometheus.Gatherer
+	Token   string // bearer token of /v1/admin
+	Version string
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 // Console serves the admin API. Its handler is safe for concurrent use.
@@ -59,6 +69,9 @@ func New(opts Options) *Console {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.Notes == nil {
+		opts.Notes = func(context.Context) []string { return nil }
+	}
 	return &Console{opts: opts, token: sha256.Sum256([]byte(opts.Token)), started: opts.Now()}
 }
 
@@ -74,6 +87,8 @@ func (c *Console) Handler() http.Handler {
 		"GET /v1/admin/claims/{id}":          c.claim,
 		"POST /v1/admin/orders/{id}/reissue": c.reissue,
 		"POST /v1/admin/claims":              c.claims,
+		"GET /v1/admin/nodes":                c.nodes,
+		"POST /v1/admin/nodes/{name}/{deed}": c.declare,
 		"POST /v1/admin/reconcile":           c.reconcile,
 		"GET /v1/admin/runs":                 c.runs,
 		"GET /v1/admin/audit":                c.audit,
@@ -119,7 +134,8 @@ func (c *Console) ready(w http.ResponseWriter, r *http.Request) {
 	answer(w, status, struct {
 		Ready    bool     `json:"ready"`
 		NotReady []string `json:"not_ready,omitempty"`
-	}{len(missing) == 0, missing})
+		Notes    []string `json:"notes,omitempty"`
+	}{len(missing) == 0, missing, c.opts.Notes(r.Context())})
 }
 
 // Status is a node at a glance.
@@ -130,6 +146,7 @@ type Status struct {
 	LogEnd   fallbacklog.Position  `json:"log_end"`
 	LogFree  int64                 `json:"log_free_bytes"`
 	NotReady []string              `json:"not_ready,omitempty"`
+	Notes    []string              `json:"notes,omitempty"`
 	Lanes    []consumer.LaneStatus `json:"lanes"`
 	Breakers []breaker.Snapshot    `json:"breakers"`
 }
@@ -141,12 +158,21 @@ func (c *Console) status(w http.ResponseWriter, r *http.Request) error {
 	}
 	answer(w, http.StatusOK, Status{
 		Node: c.opts.Log.Node(), Version: c.opts.Version, Started: c.started, LogEnd: c.opts.Log.End(), LogFree: free,
-		NotReady: c.opts.NotReady(r.Context()), Lanes: c.opts.Consumer.Lanes(r.Context()), Breakers: c.snapshots(),
+		NotReady: c.opts.NotReady(r.Context()), Notes: c.opts.Notes(r.Context()),
+		Lanes: c.lanes(r.Context()), Breakers: c.snapshots(),
 	})
 	return nil
 }
 
 func (c *Console) partners(w http.ResponseWriter, r *http.Request) error {
-	answer(w, http.StatusOK, map[string]any{"partners": c.opts.Consumer.Lanes(r.Context())})
+	answer(w, http.StatusOK, map[string]any{"partners": c.lanes(r.Context())})
 	return nil
+}
+
+// lanes are those that this node serves.
+func (c *Console) lanes(ctx context.Context) []consumer.LaneStatus {
+	if c.opts.Consumer == nil {
+		return []consumer.LaneStatus{}
+	}
+	return c.opts.Consumer.Lanes(ctx)
 }

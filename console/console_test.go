@@ -97,7 +97,7 @@ func openDesk(t *testing.T) *desk {
 	must(err)
 	d.reconcile = runs.Run
 	d.http = New(Options{
-		Log: d.log, Front: d.front, Consumer: workers, Queue: lanes, Breakers: &breakers, Ledger: d.ledger,
+		Log: d.log, Front: d.front, Consumer: workers, Queue: lanes, Breakers: &breakers, Switches: NewSwitches(d.log, nil), Ledger: d.ledger,
 		Reconcile: func(ctx context.Context, q reconcile.Request) (*reconcile.Report, error) { return d.reconcile(ctx, q) },
 		Campaigns: func() []string { return []string{"spring"} }, NotReady: func(context.Context) []string { return d.notReady },
 		Metrics: prometheus.NewRegistry(), Token: token, Version: "test",

@@ -27,5 +27,8 @@
 //	POST /v1/admin/claims                   up to 1,000 claims in one commit
 //	POST /v1/admin/reconcile                one run now
 //	GET  /v1/admin/runs                     earlier runs
+//	GET  /v1/admin/nodes                    the nodes of the cluster
+//	POST /v1/admin/nodes/{name}/lose        {"why","who"?}: its process will never run again
+//	POST /v1/admin/nodes/{name}/retire      {"why","who"?}: nothing more is to come of it
 //	GET  /v1/admin/audit                    who changed what
 package console

@@ -1,12 +1,15 @@
 package console
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/ledger"
 	"manna/queue"
 )
 
@@ -40,24 +43,21 @@ func TellClaim(claim *gift.Claim, stories []*fallbacklog.Story, now time.Time) C
 }
 
 func (c *Console) order(w http.ResponseWriter, r *http.Request) error {
-	s, err := c.find(r)
+	t, err := c.asked(r)
 	if err != nil {
 		return err
 	}
-	answer(w, http.StatusOK, Tell(s, c.opts.Now()))
+	answer(w, http.StatusOK, t.tell(c.opts.Now()))
 	return nil
 }
 
-func (c *Console) find(r *http.Request) (*fallbacklog.Story, error) {
+// asked finds the order that a request names.
+func (c *Console) asked(r *http.Request) (*told, error) {
 	id, err := gift.ParseOrderID(r.PathValue("id"))
 	if err != nil {
 		return nil, &gift.Error{Code: gift.BadRequest, Field: "id", Detail: err.Error()}
 	}
-	s, err := c.opts.Log.Order(id)
-	if errors.Is(err, fallbacklog.ErrNotFound) {
-		return nil, gift.Errorf(gift.NotFound, "no order %v in the log of node %s; if it is a claim's id: manna claim %v", id, c.opts.Log.Node(), id)
-	}
-	return s, err
+	return c.find(r.Context(), id)
 }
 
 func (c *Console) claim(w http.ResponseWriter, r *http.Request) error {
@@ -65,16 +65,49 @@ func (c *Console) claim(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &gift.Error{Code: gift.BadRequest, Field: "id", Detail: err.Error()}
 	}
-	claim, stories, err := c.opts.Log.Claim(id)
-	// The log finds a claim by its orders' ids too.
-	if errors.Is(err, fallbacklog.ErrNotFound) || err == nil && claim.ID != id {
-		return gift.Errorf(gift.NotFound, "no claim %v in the log of node %s; if it is an order's id: manna order %v", id, c.opts.Log.Node(), id)
-	}
+	claim, err := c.claimed(r.Context(), id)
 	if err != nil {
 		return err
 	}
-	answer(w, http.StatusOK, TellClaim(claim, stories, c.opts.Now()))
+	s := TellClaim(claim, nil, c.opts.Now())
+	for _, o := range claim.Orders {
+		t, err := c.find(r.Context(), o.ID)
+		if err != nil {
+			return err
+		}
+		if !t.State.Final() {
+			s.State = "accepted"
+		}
+		s.Orders = append(s.Orders, t.tell(c.opts.Now()))
+	}
+	answer(w, http.StatusOK, s)
 	return nil
+}
+
+// claimed reads a claim out of this node's log, or the ledger.
+func (c *Console) claimed(ctx context.Context, id gift.ClaimID) (*gift.Claim, error) {
+	claim, _, err := c.opts.Log.Claim(id)
+	// The log finds a claim by its orders' ids too.
+	if err == nil && claim.ID == id {
+		return claim, nil
+	}
+	if err != nil && !errors.Is(err, fallbacklog.ErrNotFound) {
+		return nil, err
+	}
+	missing := gift.Errorf(gift.NotFound, "no claim %v in the log of node %s; if it is an order's id: manna order %v", id, c.opts.Log.Node(), id)
+	if c.opts.Outcomes == nil {
+		return nil, missing
+	}
+	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
+	defer cancel()
+	standing, err := c.opts.Outcomes.Claim(ctx, id)
+	switch {
+	case err == nil:
+		return claimOf(&standing.Claim), nil
+	case errors.Is(err, ledger.ErrNotFound):
+		return nil, missing
+	}
+	return nil, &gift.Error{Code: gift.Unavailable, Detail: fmt.Sprintf("claim %v is not in the log of node %s, and the ledger does not answer: %v", id, c.opts.Log.Node(), err), RetryAfter: comeAgain}
 }
 
 // ReissueRequest takes a parked order up again.
@@ -88,12 +121,15 @@ func (c *Console) reissue(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &q); err != nil {
 		return err
 	}
-	if err := told(q.Who, q.Why, true); err != nil {
+	if err := checkWords(q.Who, q.Why, true); err != nil {
 		return err
 	}
-	s, err := c.find(r)
+	s, err := c.asked(r)
 	if err != nil {
 		return err
+	}
+	if s.Origin == 0 {
+		return gift.Errorf(gift.Unavailable, "order %v was claimed at node %s, and only that node has all that its partner needs: ask there", s.Order.ID, s.nodes[0])
 	}
 	if s.State == gift.StateGranted || s.State == gift.StateRefused {
 		return gift.Errorf(gift.BadRequest, "order %v is %v: only an order that is not final, or parked, can be taken up again", s.Order.ID, s.State)

@@ -34,7 +34,7 @@ func (c *Console) reconcile(w http.ResponseWriter, r *http.Request) error {
 	if q.Campaign != "" && gift.CheckName(q.Campaign) != nil {
 		return &gift.Error{Code: gift.BadRequest, Field: "campaign", Detail: fmt.Sprintf("there is no campaign %.80q, nor can one be called so; there are: %s", q.Campaign, strings.Join(c.opts.Campaigns(), ", "))}
 	}
-	if err := told(q.Who, "", false); err != nil {
+	if err := checkWords(q.Who, "", false); err != nil {
 		return err
 	}
 	var report *reconcile.Report

@@ -24,6 +24,7 @@ type Line struct {
 	What     string               `json:"what"`
 	Detail   string               `json:"detail,omitempty"`
 	Position fallbacklog.Position `json:"position"`
+	Node     string               `json:"node,omitempty"` // whose log it is in; "" for the node that is asked
 }
 
 // Tell makes the story of an order readable. now is the reader's clock.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,27 +14,31 @@ import (
 )
 
 func newCheck(e *env) *cobra.Command {
-	return &cobra.Command{
+	var offline bool
+	cmd := &cobra.Command{
 		Use:        "check [FILE]",
 		SuggestFor: []string{"plan"},
 		Short:      "Say what is understood of a configuration, and whether its promises can be kept",
 		Long: "Reads a configuration (default: the file of --config) and says what is understood of it:\n" +
 			"the windows, the lanes, and for each partner how long the whole stock takes at its rate\n" +
-			"against the campaign's promise. The exit code is 1 for an invalid file and where a promise\n" +
-			"cannot be kept.",
+			"against the campaign's promise. Servers that the file names are asked whether they could be\n" +
+			"used now, unless --offline. The exit code is 1 for an invalid file, where a promise cannot\n" +
+			"be kept and where a server does not do.",
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: arguments(files("yaml", "yml")),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			file := e.config
 			if len(args) == 1 {
 				file = args[0]
 			}
-			return check(e, file)
+			return check(cmd.Context(), e, file, offline)
 		},
 	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask no server")
+	return cmd
 }
 
-func check(e *env, file string) error {
+func check(ctx context.Context, e *env, file string, offline bool) error {
 	c, err := config.Load(file)
 	if err == nil {
 		err = checkPartners(c)
@@ -45,10 +50,14 @@ func check(e *env, file string) error {
 			return err
 		}
 	}
+	var engines []node.Verdict
+	if found == nil && !offline {
+		engines = node.CheckEngines(ctx, c)
+	}
 	if e.json {
 		r := report{File: file, Errors: found}
 		if found == nil {
-			r = newReport(c)
+			r = newReport(c, engines)
 		}
 		out := json.NewEncoder(e.out)
 		out.SetEscapeHTML(false)
@@ -65,7 +74,7 @@ func check(e *env, file string) error {
 		fmt.Fprintf(e.err, "%v\n\n%s is refused: %s\n", found, file, count(len(found), "error"))
 		return errFound
 	}
-	r := newReport(c)
+	r := newReport(c, engines)
 	if err := r.print(e.out); err != nil {
 		return err
 	}

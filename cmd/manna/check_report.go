@@ -7,16 +7,18 @@ import (
 
 	"manna/gift"
 	"manna/internal/config"
+	"manna/internal/node"
 )
 
 // report is what check says. Its field names are a contract.
 type report struct {
 	File      string           `json:"file"`
-	OK        bool             `json:"ok"` // valid, and every promise can be kept
+	OK        bool             `json:"ok"` // valid, every promise can be kept, and every engine answers
 	Errors    []config.Problem `json:"errors,omitempty"`
 	Warnings  []config.Problem `json:"warnings,omitempty"`
 	Server    *serverReport    `json:"server,omitempty"`
 	Campaigns []campaignReport `json:"campaigns,omitempty"`
+	Engines   []node.Verdict   `json:"engines,omitempty"` // those that have servers
 	Lanes     []laneReport     `json:"lanes,omitempty"`
 	Promises  []promiseReport  `json:"promises,omitempty"`
 }
@@ -112,14 +114,18 @@ type promiseReport struct {
 	Needs     string   `json:"needs,omitempty"` // where it is not kept: the rate that would keep it
 }
 
-func newReport(c *config.Config) report {
+func newReport(c *config.Config, engines []node.Verdict) report {
 	r := report{File: c.File, OK: true, Warnings: c.Warnings, Server: &serverReport{
 		Node: c.Written("node", c.Node), Data: c.Written("data", c.Data),
 		Public: c.Written("listen.public", c.Listen.Public), Admin: c.Written("listen.admin", c.Listen.Admin),
 		Durability: c.Durability, Queue: c.Queue.Engine, Guard: c.Guard.Engine, Ledger: c.Ledger.Engine,
-		Archive: c.Written("archive.url", c.Archive), Cron: c.Reconcile.Cron,
+		Archive: c.Written("archive.url", c.Archive.URL), Cron: c.Reconcile.Cron,
 		Users: c.Auth.JWT != nil, Callers: len(c.Auth.Callers),
 	}}
+	r.Engines = engines
+	for _, v := range engines {
+		r.OK = r.OK && v.OK
+	}
 	for _, k := range c.Campaigns {
 		r.Campaigns = append(r.Campaigns, newCampaignReport(c, k))
 	}

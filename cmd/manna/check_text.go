@@ -22,6 +22,10 @@ func (r report) print(out io.Writer) error {
 		s.Durability, s.Queue, s.Guard, s.Ledger, orNone(s.Archive), s.Cron)
 	fmt.Fprintf(&b, "Claims from %s.\n", s.who())
 
+	if len(r.Engines) > 0 {
+		b.WriteString("\nServers\n")
+		r.printEngines(&b)
+	}
 	b.WriteString("\nCampaigns\n")
 	for _, c := range r.Campaigns {
 		c.print(&b)
@@ -43,7 +47,12 @@ func (r report) print(out io.Writer) error {
 				broken++
 			}
 		}
-		fmt.Fprintf(&b, "\nFAILED: %s cannot be kept.\n", count(broken, "promise"))
+		if broken > 0 {
+			fmt.Fprintf(&b, "\nFAILED: %s cannot be kept.\n", count(broken, "promise"))
+		}
+		if bad := r.badEngines(); len(bad) > 0 {
+			fmt.Fprintf(&b, "\nFAILED: %s cannot be used now.\n", strings.Join(bad, ", "))
+		}
 	}
 	_, err := out.Write(b.Bytes())
 	return err
@@ -60,6 +69,32 @@ func (s *serverReport) who() string {
 		return count(s.Callers, "caller") + " that sign"
 	}
 	return "nobody: there is no auth, so only serve --dev runs"
+}
+
+func (r report) printEngines(b *bytes.Buffer) {
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, v := range r.Engines {
+		verdict := "ok"
+		if !v.OK {
+			verdict = "FAILED"
+		}
+		said := v.Found
+		if v.Problem != "" {
+			said = strings.ReplaceAll(v.Problem, "\n", "\n  \t\t\t")
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", v.Key, v.Engine, verdict, said)
+	}
+	w.Flush()
+}
+
+// badEngines are the keys of the engines that cannot be used.
+func (r report) badEngines() (keys []string) {
+	for _, v := range r.Engines {
+		if !v.OK {
+			keys = append(keys, v.Key)
+		}
+	}
+	return keys
 }
 
 func (c campaignReport) print(b *bytes.Buffer) {

@@ -21,7 +21,11 @@ func newDemo(e *env) *cobra.Command {
 partners as processes of their own, claims several times faster than the partners
 take them, a fifth of them repeats, SIGKILL to the server half way. It ends with a
 reconciliation, and with the promises checked from the partners' own books. Exit
-code 1 where one was broken.`,
+code 1 where one was broken.
+
+With --engines it is two fronts, three nodes for the lanes and one that reconciles,
+on the servers that the file names. A front, a node of the lanes and, where commands
+to kill and start it stand beside the file, the broker are killed.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Claims < 100 || o.Claims > 2_000_000 {
@@ -49,7 +53,9 @@ code 1 where one was broken.`,
 	}
 	cmd.Flags().IntVar(&o.Claims, "claims", 40000, "`number` of requests, repeats included")
 	cmd.Flags().Uint64Var(&o.Seed, "seed", 0, "`seed` of users, gifts and the partners' faults (default: a random one, which is shown)")
-	cmd.Flags().BoolVar(&o.NoCrash, "no-crash", false, "leave the SIGKILL out")
+	cmd.Flags().BoolVar(&o.NoCrash, "no-crash", false, "leave the SIGKILLs out")
+	cmd.Flags().StringVar(&o.Engines, "engines", "", "`file` with queue, guard, ledger and archive on servers, like ops/local/run/engines.yaml")
+	completeFlag(cmd, "engines", files("yaml", "yml"))
 	cmd.Flags().StringVar(&o.Keep, "keep", "", "`directory` to keep configuration, data and the processes' logs in")
 	completeFlag(cmd, "keep", directories)
 	return cmd

@@ -20,7 +20,8 @@ func newLog(e *env) *cobra.Command {
 		Use:   "log",
 		Short: "Look into the fallback log",
 		Long: `Look into the fallback log of the configuration's data directory, or of --dir.
-A running server does not mind: nothing but repair takes the directory's lock.`,
+A running server does not mind: nothing but repair and restore take the directory's
+lock.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -37,7 +38,7 @@ A running server does not mind: nothing but repair takes the directory's lock.`,
 		}
 		return filepath.Join(c.Data, "log"), nil
 	}
-	cmd.AddCommand(newLogList(e, where), newLogCat(e, where), newLogVerify(e, where), newLogExport(e, where), newLogRepair(e, where))
+	cmd.AddCommand(newLogList(e, where), newLogCat(e, where), newLogVerify(e, where), newLogExport(e, where), newLogRepair(e, where), newLogRestore(e))
 	return cmd
 }
 
@@ -132,7 +133,8 @@ func newLogRepair(e *env, where func() (string, error)) *cobra.Command {
 		Short: "Salvage every record that validates from damaged segments",
 		Long: `Salvage every record that validates from damaged segments. The damaged files are
 kept beside the new ones as *.damaged. No server may run on the directory. Where
-an archive still has the segment, copy it back instead: then nothing is lost.
+an archive still has the segment, ` + "`manna log restore`" + ` brings it back instead: then
+nothing is lost.
 
 The log remembers what could not be brought back. The next start makes each order
 unknown whose outcome may be among it: its partner is asked, or gets the same key

@@ -45,6 +45,10 @@ func newPartner(e *env) *cobra.Command {
 }
 
 func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
+	if len(lanes) == 0 {
+		_, err := fmt.Fprintln(out, "This node serves no lanes: ask one that does, see manna node.")
+		return err
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "partner\trate\twaiting\tdeferred\tin flight\tgranted\trefused\tparked\toldest\tbreaker\t")
 	for _, l := range lanes {
@@ -58,9 +62,14 @@ func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 		}
 		fmt.Fprintf(w, "%s\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", l.Partner, l.Rate, l.Queue.Backlog+max(0, l.Queue.Held-int64(l.InFlight)), l.Queue.Deferred, l.InFlight,
 			l.Outcomes.Granted, l.Outcomes.Refused, l.Outcomes.Parked, oldest, breaker)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, l := range lanes {
 		if l.Problem != "" {
-			fmt.Fprintf(w, "%s\t%s\t\n", l.Partner, l.Problem)
+			fmt.Fprintf(out, "%s: what waits is not known now: %s\n", l.Partner, strings.ReplaceAll(l.Problem, "\n", "; "))
 		}
 	}
-	return w.Flush()
+	return nil
 }

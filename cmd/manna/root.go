@@ -72,7 +72,7 @@ failed prints {"error":{"code","message",…}}.`,
 	root.AddCommand(
 		newDemo(e), newServe(e), newInit(e), newCheck(e),
 		newGrant(e), newOrder(e), newClaim(e),
-		newPartner(e), newSwitch(e), newReconcile(e), newLog(e),
+		newPartner(e), newSwitch(e), newNode(e), newReconcile(e), newLog(e),
 		newPartnerSim(e), newVersion(e),
 	)
 	completeRoot(root)

@@ -14,7 +14,7 @@ func TestUnknownCommandsAreNamedWithThoseThatThereAre(t *testing.T) {
 		"load":                {`unknown command "load"`, "demo"},
 		"plan --json":         {`unknown command "plan"`, "did you mean check?"},
 		"swich":               {`did you mean switch?`},
-		"log versify":         {`unknown command "versify" for "manna log"; did you mean verify?`, "There are: cat, export, ls, repair, verify"},
+		"log versify":         {`unknown command "versify" for "manna log"; did you mean verify?`, "There are: cat, export, ls, repair, restore, verify"},
 		"log versify --help":  {`unknown command "versify" for "manna log"`, "verify"},
 		"help log versify":    {`unknown command "versify" for "manna log"`, "verify"},
 		"completion ksh":      {`unknown command "ksh" for "manna completion"`, "bash, fish"},

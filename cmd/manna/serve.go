@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -19,12 +20,13 @@ import (
 
 func newServe(e *env) *cobra.Command {
 	var dev bool
-	var level string
+	var level, role string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Accept claims and deliver them",
 		Long: `Accept claims on listen.public and deliver them at the partners' pace; answer
-operators on listen.admin.
+operators on listen.admin. With queue, guard and ledger on servers several nodes do
+this together, and --role says which part is this one's.
 
 SIGHUP reads the configuration again: whole or not at all. SIGTERM or SIGINT
 stops in order, within the configuration's shutdown; another one, a second later or
@@ -35,16 +37,22 @@ more, stops at once.`,
 			if err := l.UnmarshalText([]byte(level)); err != nil {
 				return usageError{fmt.Errorf("--log %q: want debug, info, warn or error", level)}
 			}
-			return serve(cmd.Context(), e, dev, l)
+			roles, err := node.ParseRoles(role)
+			if err != nil {
+				return usageError{fmt.Errorf("--role: %w", err)}
+			}
+			return serve(cmd.Context(), e, node.Options{Dev: dev, Roles: roles, Version: version}, l)
 		},
 	}
 	cmd.Flags().BoolVar(&dev, "dev", false, "ask nobody who they are; listens on loopback only")
 	cmd.Flags().StringVar(&level, "log", "info", "least `level` to log: debug, info, warn or error")
+	cmd.Flags().StringVar(&role, "role", "front,lanes,reconcile", "`roles` of this node: accept claims, deliver orders, compare on schedule")
+	completeFlag(cmd, "role", words("front", "lanes", "reconcile", "front,lanes,reconcile", "lanes,reconcile"))
 	completeFlag(cmd, "log", words("debug", "info", "warn", "error"))
 	return cmd
 }
 
-func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
+func serve(ctx context.Context, e *env, opts node.Options, level slog.Level) error {
 	// From the first moment on: by default SIGHUP ends a process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -65,16 +73,20 @@ func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
 	stop := make(chan struct{})
 	defer close(stop)
 	go reload(e.config, logger, hangup, running, stop)
-	n, err := node.Open(ctx, node.Options{Config: c, Dev: dev, Version: version, Logger: logger})
+	opts.Config, opts.Logger = c, logger
+	n, err := node.Open(ctx, opts)
 	if errors.Is(err, disk.ErrLocked) {
 		return fmt.Errorf("%w: one process owns a data directory; stop the other, or set another `data` in %s", err, e.config)
 	}
 	if err != nil {
 		return err
 	}
-	if e.json {
+	switch {
+	case e.json:
 		err = json.NewEncoder(e.out).Encode(map[string]string{"public": n.Public(), "admin": n.Admin(), "data": c.Data, "node": c.Node})
-	} else {
+	case n.Public() == "":
+		_, err = fmt.Fprintf(e.out, "node %s does its part as %s, operators are answered on http://%s\n", c.Node, role(opts.Roles), n.Admin())
+	default:
 		_, err = fmt.Fprintf(e.out, "claims are taken on http://%s/v1/claims, operators are answered on http://%s\n", n.Public(), n.Admin())
 	}
 	if err != nil {
@@ -82,6 +94,15 @@ func serve(ctx context.Context, e *env, dev bool, level slog.Level) error {
 	}
 	running <- n
 	return n.Run(ctx)
+}
+
+// role writes roles as --role reads them.
+func role(roles []node.Role) string {
+	var names []string
+	for _, r := range roles {
+		names = append(names, string(r))
+	}
+	return strings.Join(names, ",")
 }
 
 // reload reads the configuration again on SIGHUP, once the node runs, until stop is

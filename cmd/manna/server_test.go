@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -42,22 +43,29 @@ func TestMain(m *testing.M) {
 
 const patience = 90 * time.Second
 
-// server is `manna serve --dev` as a process of its own, with a configuration and
-// partners that it keeps over restarts.
-type server struct {
-	t             *testing.T
-	dir, config   string
-	public, admin string
-	partners      []*partnertest.Partner
-	rates         map[string]gift.Rate
-	cmd           *exec.Cmd
-	output        bytes.Buffer
-
+// night is what all servers of a test have in common: the partners, and what callers
+// were told.
+type night struct {
+	partners  []*partnertest.Partner
+	rates     map[string]gift.Rate
+	text      string           // of the configuration, from partners on
 	campaigns []*gift.Campaign // where the stock is to be checked
 	soldOut   map[string]bool
 
 	mu       sync.Mutex
 	accepted map[gift.ClaimID]bool
+}
+
+// server is `manna serve --dev` as a process of its own, with a configuration and
+// partners that it keeps over restarts.
+type server struct {
+	*night
+	t             *testing.T
+	roles         string // as --role wants them
+	dir, config   string
+	public, admin string
+	cmd           *exec.Cmd
+	output        bytes.Buffer
 }
 
 // rewrite replaces text in the configuration.
@@ -72,26 +80,39 @@ func (s *server) rewrite(old, new string) {
 	}
 }
 
-// newServer writes a configuration: campaign "k" whose gift "g" has one item from
-// each partner.
-func newServer(t *testing.T, partners map[string]partnertest.Script, settings string) *server {
+// newNight starts the partners of a campaign "k" whose gift "g" has one item from
+// each.
+func newNight(t *testing.T, partners map[string]partnertest.Script, settings string) *night {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), rates: make(map[string]gift.Rate), accepted: make(map[gift.ClaimID]bool)}
-	s.config = filepath.Join(s.dir, "manna.yaml")
-	s.public, s.admin = freeAddress(t), freeAddress(t)
-	text := fmt.Sprintf("data: data\nnode: a\nlisten: {public: %q, admin: %q}\nlog: {segment_bytes: 256KiB}\npartners:\n", s.public, s.admin)
+	n := &night{rates: make(map[string]gift.Rate), accepted: make(map[gift.ClaimID]bool), text: "partners:\n"}
 	items := ""
 	for name, script := range partners {
 		script.Name = name
 		rate := gift.Rate(script.Rate)
 		script.Rate = 0
 		p := partnertest.Start(t, script)
-		s.partners = append(s.partners, p)
-		s.rates[name] = rate
-		text += fmt.Sprintf("  %s:\n    adapter: http\n    url: %s/grant\n    query_url: %s/orders\n    idempotent: %t\n    rate: %v\n    timeout: 500ms\n    settles_within: 1s\n    retry: [100ms, 200ms, 400ms, 800ms, 1s, 1s, 1s]\n    breaker: {window: 2s, failure_ratio: 0.6, min_calls: 20, slow_call: 500ms, open_for: 300ms}\n", name, p.URL, p.URL, script.Dedupe, rate)
+		n.partners = append(n.partners, p)
+		n.rates[name] = rate
+		n.text += fmt.Sprintf("  %s:\n    adapter: http\n    url: %s/grant\n    query_url: %s/orders\n    idempotent: %t\n    rate: %v\n    timeout: 500ms\n    settles_within: 1s\n    retry: [100ms, 200ms, 400ms, 800ms, 1s, 1s, 1s]\n    breaker: {window: 2s, failure_ratio: 0.6, min_calls: 20, slow_call: 500ms, open_for: 300ms}\n", name, p.URL, p.URL, script.Dedupe, rate)
 		items += fmt.Sprintf("          - {item: item-%s, partner: %s, sku: S}\n", name, name)
 	}
-	text += "campaigns:\n  k:\n    opens: 2026-01-01T00:00:00Z\n    closes: 2099-01-01T00:00:00Z\n    promise: 10m\n    gifts:\n      g:\n        items:\n" + items + settings
+	n.text += "campaigns:\n  k:\n    opens: 2026-01-01T00:00:00Z\n    closes: 2099-01-01T00:00:00Z\n    promise: 10m\n    gifts:\n      g:\n        items:\n" + items + settings
+	return n
+}
+
+// newServer makes a server of a night of its own that needs no other servers.
+func newServer(t *testing.T, partners map[string]partnertest.Script, settings string) *server {
+	t.Helper()
+	return newNight(t, partners, settings).server(t, "a", "front,lanes,reconcile", "")
+}
+
+// server makes a server, with a directory and ports of its own. engines are the
+// sections of the configuration that are not the default.
+func (n *night) server(t *testing.T, name, roles, engines string) *server {
+	t.Helper()
+	s := &server{night: n, t: t, roles: roles, dir: t.TempDir(), public: freeAddress(t), admin: freeAddress(t)}
+	s.config = filepath.Join(s.dir, "manna.yaml")
+	text := fmt.Sprintf("data: data\nnode: %s\nlisten: {public: %q, admin: %q}\nlog: {segment_bytes: 256KiB}\n", name, s.public, s.admin) + engines + n.text
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +121,7 @@ func newServer(t *testing.T, partners map[string]partnertest.Script, settings st
 			s.kill()
 		}
 		if t.Failed() {
-			t.Logf("what the server said:\n%s", s.output.String())
+			t.Logf("what the server %s said:\n%s", name, s.output.String())
 		}
 	})
 	return s
@@ -119,7 +140,7 @@ func freeAddress(t *testing.T) string {
 // start starts the process and waits until it listens.
 func (s *server) start() {
 	s.t.Helper()
-	s.cmd = exec.Command(os.Args[0], "serve", "--dev", "--json", "--config", s.config)
+	s.cmd = exec.Command(os.Args[0], "serve", "--dev", "--json", "--role", s.roles, "--config", s.config)
 	s.cmd.Env = append(os.Environ(), actAs+"=1")
 	s.cmd.Stderr = &s.output
 	out, err := s.cmd.StdoutPipe()
@@ -195,10 +216,10 @@ func (s *server) claim(user string) error {
 	return nil
 }
 
-func (s *server) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.accepted)
+func (n *night) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.accepted)
 }
 
 // status asks the admin port.
@@ -230,24 +251,42 @@ func (s *server) settle() {
 	}
 }
 
+// log are the server's records.
+func (s *server) log() iter.Seq2[*fallbacklog.Record, error] {
+	return fallbacklog.Records(disk.OS{}, filepath.Join(s.dir, "data", "log"))
+}
+
+// evidence is what the promises are checked from, as it is now.
+func (n *night) evidence(servers ...*server) promises.Evidence {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := promises.Evidence{Rates: n.rates, Accepted: maps.Clone(n.accepted), Campaigns: n.campaigns, SoldOut: n.soldOut}
+	for _, s := range servers {
+		e.Logs = append(e.Logs, s.log())
+	}
+	for _, p := range n.partners {
+		e.Books = append(e.Books, p.Books())
+	}
+	return e
+}
+
 // check holds the promises against the partners' books and the log.
 func (s *server) check() *promises.Verdict {
 	s.t.Helper()
-	e := promises.Evidence{
-		Logs:  []iter.Seq2[*fallbacklog.Record, error]{fallbacklog.Records(disk.OS{}, filepath.Join(s.dir, "data", "log"))},
-		Rates: s.rates, Accepted: s.accepted, Campaigns: s.campaigns, SoldOut: s.soldOut,
-	}
-	for _, p := range s.partners {
-		e.Books = append(e.Books, p.Books())
-	}
-	v := promises.Check(e)
+	return s.judge(s.t, s)
+}
+
+// judge holds the promises against the partners' books and the servers' logs.
+func (n *night) judge(t *testing.T, servers ...*server) *promises.Verdict {
+	t.Helper()
+	v := promises.Check(n.evidence(servers...))
 	for _, p := range v.Promises {
 		if !p.Kept {
-			s.t.Errorf("promise %d, %s: %s", p.Number, p.Name, p.Detail)
+			t.Errorf("promise %d, %s: %s", p.Number, p.Name, p.Detail)
 		}
 	}
 	for _, example := range v.Examples {
-		s.t.Log(example)
+		t.Log(example)
 	}
 	return v
 }

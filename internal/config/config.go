@@ -27,15 +27,16 @@ type Config struct {
 	Queue      Queue
 	Guard      Guard
 	Ledger     Ledger
-	// Archive is where sealed segments go. `archive: {url}`: file:///a/directory;
-	// empty means that they stay where they are.
-	Archive   string
-	Reconcile Reconcile
-	Log       Log
-	Limits    Limits
+	Archive    Archive
+	Reconcile  Reconcile
+	Log        Log
+	Limits     Limits
 	// Shutdown bounds the time from SIGTERM to the exit. `shutdown`, default 20s.
 	Shutdown time.Duration
 	Auth     Auth
+	// Receipts is what receipts are made with. `receipts: {secret}`, the same on all
+	// nodes of a cluster; empty: each node makes itself a secret.
+	Receipts Secret
 
 	Partners  []*Partner       // `partners: {name: …}`, in the order of the file
 	Campaigns []*gift.Campaign // `campaigns: {name: …}`, in the order of the file
@@ -50,25 +51,6 @@ type Config struct {
 // interface, "127.0.0.1:8080" this machine only. Defaults :8080 and :8081.
 type Listen struct{ Public, Admin string }
 
-// Queue is `queue: {engine, nameservers, group}`. Engine is embedded.
-type Queue struct {
-	Engine      string
-	Nameservers []string // of rocketmq
-	Group       string   // of rocketmq; default manna
-}
-
-// Guard is `guard: {engine, servers}`. Engine is embedded.
-type Guard struct {
-	Engine  string
-	Servers []string // of memcached
-}
-
-// Ledger is `ledger: {engine, dsn}`. Engine is sqlite.
-type Ledger struct {
-	Engine string
-	DSN    Secret // of postgres
-}
-
 // Reconcile is `reconcile: {cron, backlog_under}`.
 type Reconcile struct {
 	Cron string // five fields in UTC, default "7 * * * *"
@@ -80,7 +62,7 @@ type Reconcile struct {
 // Log is `log: {segment_bytes, segment_age, linger}`, of the fallback log.
 type Log struct {
 	SegmentBytes int64         // a segment is sealed at this size, default 64MiB
-	SegmentAge   time.Duration // or at this age, default 10m
+	SegmentAge   time.Duration // or at this age, default 10m, of a cluster's node 2m
 	Linger       time.Duration // bounds how long an fsync gives way to more claims, default 500us
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,7 +135,7 @@ func TestDesign(t *testing.T) {
 		t.Errorf("gift: got %+v, want %+v", *g, want)
 	}
 	if c.Data != filepath.Join("testdata", "manna-data") || c.Listen != (Listen{":8080", ":8081"}) || c.Node != "a" ||
-		c.Archive != "file:///var/lib/manna/archive" || c.Reconcile != (Reconcile{"7 * * * *", 100_000}) {
+		c.Archive.URL != "file:///var/lib/manna/archive" || c.Reconcile != (Reconcile{"7 * * * *", 100_000}) {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -186,6 +187,41 @@ func TestTenPartnersFourCampaigns(t *testing.T) {
 	}
 }
 
+func TestEnginesWithServers(t *testing.T) {
+	engines := func(lines string) string { return strings.Replace(minimal, "partners:", lines+"\npartners:", 1) }
+	c := mustParse(t, engines(`
+durability: replicated
+queue: {engine: rocketmq, nameservers: [10.0.0.1:9876, 10.0.0.2:9876], group: spring, queues: 16}
+guard: {engine: memcached, servers: [10.0.0.3:11211], standby: 0}
+ledger: {engine: postgres, dsn: "postgres://u:`+leak+`@db/manna"}
+archive: {url: "s3://gifts/logs?endpoint=https://s3.example", access_key: a, secret_key: `+leak+`}`))
+	if len(c.Queue.Nameservers) != 2 || c.Queue.Group != "spring" || c.Queue.Queues != 16 || c.Guard.Standby != 0 ||
+		!c.Clustered() || c.Archive.URL != "s3://gifts/logs?endpoint=https://s3.example" || string(c.Archive.SecretKey) != leak {
+		t.Errorf("got %+v %+v %+v %+v", c.Queue, c.Guard, c.Ledger, c.Archive)
+	}
+	if c.Log.SegmentAge != 2*time.Minute {
+		t.Errorf("segments are sealed after %v, want two minutes: other nodes read them", c.Log.SegmentAge)
+	}
+	if len(c.Warnings) > 0 {
+		t.Errorf("warned: %v", c.Warnings)
+	}
+	if text := fmt.Sprintf("%v %+v %#v", *c, *c, *c); strings.Contains(text, leak) {
+		t.Errorf("printing shows a secret: %s", text)
+	}
+	for lines, want := range map[string]string{
+		`queue: {engine: rocketmq, nameservers: [q:9876]}`:   "share stock, marks",
+		`ledger: {engine: postgres, dsn: "postgres://db/m"}`: "no other node delivers",
+		`queue: {engine: rocketmq, nameservers: [q:9876]}
+guard: {engine: memcached, servers: [m:11211]}
+ledger: {engine: postgres, dsn: "postgres://db/m"}`: "there is no archive",
+	} {
+		c := mustParse(t, engines(lines))
+		if !slices.ContainsFunc(c.Warnings, func(p Problem) bool { return strings.Contains(p.Message, want) }) {
+			t.Errorf("%s: warned %v, want %q", lines, c.Warnings, want)
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	c := mustParse(t, minimal)
 	host, err := os.Hostname()
@@ -193,7 +229,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintln(c.Data, c.Listen, c.Node == host, c.Durability, c.Queue, c.Guard, c.Ledger, c.Archive, c.Reconcile, c.Log, c.Limits, c.Shutdown, c.Auth)
-	want := "manna-data {:8080 :8081} true local {embedded [] manna} {embedded []} {sqlite }  {7 * * * * 100000} " +
+	want := "manna-data {:8080 :8081} true local {embedded [] manna  8} {embedded [] manna: 0.5} {sqlite  manna} {  } {7 * * * * 100000} " +
 		"{67108864 10m0s 500µs} {65536 8388608 8192 5s 15s 2m0s} 20s {<nil> []}\n"
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

@@ -32,6 +32,7 @@ func Diff(old, new *Config) Changes {
 	restart("reconcile", old.Reconcile, new.Reconcile)
 	restart("log", old.Log, new.Log)
 	restart("limits", old.Limits, new.Limits)
+	restart("receipts", old.Receipts, new.Receipts)
 	restart("shutdown", old.Shutdown, new.Shutdown)
 
 	if !reflect.DeepEqual(old.Auth, new.Auth) {

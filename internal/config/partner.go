@@ -249,7 +249,7 @@ func (p *Partner) readBreaker(o *object) {
 	}
 	o.sub("breaker", func(o *object) {
 		o.duration("window", &b.Window, 40*time.Millisecond, 24*time.Hour)
-		o.share("failure_ratio", &b.FailureRatio)
+		o.share("failure_ratio", &b.FailureRatio, false)
 		o.count("min_calls", &b.MinCalls, 1, 1_000_000)
 		o.duration("slow_call", &b.SlowCall, time.Millisecond, 10*time.Minute)
 		o.duration("open_for", &b.OpenFor, 10*time.Millisecond, 24*time.Hour)

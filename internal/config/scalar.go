@@ -270,9 +270,12 @@ func (o *object) count(name string, into *int, least, most int64) bool {
 	return ok
 }
 
-// share reads a number above 0 and at most 1.
-func (o *object) share(name string, into *float64) {
-	const want = "write a share above 0 and at most 1, like 0.5"
+// share reads a number above 0 and at most 1, or 0 where that has a meaning.
+func (o *object) share(name string, into *float64, zero bool) {
+	want := "write a share above 0 and at most 1, like 0.5"
+	if zero {
+		want = "write a share from 0 to 1, like 0.5"
+	}
 	v, ok := o.get(name)
 	if !ok {
 		return
@@ -282,7 +285,7 @@ func (o *object) share(name string, into *float64) {
 		return
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(f > 0 && f <= 1) {
+	if err != nil || !(f > 0 && f <= 1 || zero && f == 0) {
 		v.fail(want, "%q is no share", clip(s))
 		return
 	}

@@ -2,20 +2,13 @@ package config
 
 import (
 	"net"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"manna/gift"
 	"manna/internal/schedule"
-)
-
-const (
-	embedded = "embedded"
-	sqlite   = "sqlite"
 )
 
 // readServer reads what this process is and where it keeps things.
@@ -26,10 +19,12 @@ func (c *Config) readServer(o *object) {
 	c.readListen(o)
 	c.readNode(o)
 	c.readEngines(o)
-	c.readArchive(o)
 	c.readReconcile(o)
 
 	c.Log = Log{SegmentBytes: 64 << 20, SegmentAge: 10 * time.Minute, Linger: 500 * time.Microsecond}
+	if c.Clustered() {
+		c.Log.SegmentAge = 2 * time.Minute // other nodes read what is sealed
+	}
 	o.sub("log", func(o *object) {
 		o.size("segment_bytes", &c.Log.SegmentBytes, 64<<10, 256<<20)
 		o.duration("segment_age", &c.Log.SegmentAge, time.Second, 24*time.Hour)
@@ -47,6 +42,7 @@ func (c *Config) readServer(o *object) {
 		o.duration("write_timeout", &c.Limits.WriteTimeout, 100*time.Millisecond, 5*time.Minute)
 		o.duration("idle_timeout", &c.Limits.IdleTimeout, time.Second, time.Hour)
 	})
+	o.sub("receipts", func(o *object) { o.needSecret(&c.Receipts) })
 	c.Shutdown = 20 * time.Second
 	o.duration("shutdown", &c.Shutdown, time.Second, 10*time.Minute)
 }
@@ -138,80 +134,6 @@ func (c *Config) readNode(o *object) {
 		return
 	}
 	c.Node = host
-}
-
-func (c *Config) readEngines(o *object) {
-	c.Durability = "local"
-	o.word("durability", &c.Durability, "local", "replicated")
-
-	c.Queue = Queue{Engine: embedded, Group: "manna"}
-	o.sub("queue", func(o *object) {
-		o.word("engine", &c.Queue.Engine, embedded, "rocketmq")
-		o.addresses("nameservers", &c.Queue.Nameservers)
-		if v, ok := o.get("group"); ok {
-			v.name(&c.Queue.Group)
-		}
-		o.built(c.Queue.Engine, embedded)
-	})
-	c.Guard = Guard{Engine: embedded}
-	o.sub("guard", func(o *object) {
-		o.word("engine", &c.Guard.Engine, embedded, "memcached")
-		o.addresses("servers", &c.Guard.Servers)
-		o.built(c.Guard.Engine, embedded)
-	})
-	c.Ledger = Ledger{Engine: sqlite}
-	o.sub("ledger", func(o *object) {
-		o.word("engine", &c.Ledger.Engine, sqlite, "postgres")
-		o.secret("dsn", &c.Ledger.DSN)
-		o.built(c.Ledger.Engine, sqlite)
-	})
-	if c.Durability == "replicated" && c.Queue.Engine != "rocketmq" {
-		o.place("durability").fail("write durability: local, or queue: {engine: rocketmq, …}",
-			"replicated needs a broker that holds the second copy, and queue.engine is %s", c.Queue.Engine)
-	}
-}
-
-// built refuses an engine that is known but not in this program.
-func (o *object) built(engine, have string) {
-	if engine != have {
-		o.place("engine").fail("write engine: "+have, "%s: this build has %s only", engine, have)
-	}
-}
-
-func (o *object) addresses(name string, into *[]string) {
-	v, ok := o.get(name)
-	if !ok {
-		return
-	}
-	values, _ := v.list("write addresses in brackets: [127.0.0.1:9876]")
-	for _, e := range values {
-		var s string
-		if e.address(&s, false) {
-			*into = append(*into, s)
-		}
-	}
-}
-
-func (c *Config) readArchive(o *object) {
-	const want = "write file:/// and a directory, like file:///var/lib/manna/archive"
-	o.sub("archive", func(o *object) {
-		v, ok := o.need("url", want)
-		var s string
-		if !ok || !v.text(&s) {
-			return
-		}
-		u, err := url.Parse(s)
-		switch {
-		case err != nil || u.Scheme == "":
-			v.fail(want, "%s is no address", v.shown(s))
-		case u.Scheme != "file":
-			v.fail(want, "%s: this build archives into directories only", v.shown(s))
-		case u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "":
-			v.fail(want, "%s names no directory from the root on", v.shown(s))
-		default:
-			c.Archive = s
-		}
-	})
 }
 
 func (c *Config) readReconcile(o *object) {

@@ -27,8 +27,10 @@ const (
 // the ones before it were answered.
 type crowd struct {
 	plan *plan
-	url  string
+	urls []string // of the fronts, which are asked in turn
 	http *http.Client
+
+	turn atomic.Uint64 // of the fronts
 
 	sent, accepted, duplicates, refused, repeated atomic.Int64
 
@@ -37,9 +39,9 @@ type crowd struct {
 	failed error
 }
 
-func newCrowd(p *plan, url string) *crowd {
+func newCrowd(p *plan, urls []string) *crowd {
 	return &crowd{
-		plan: p, url: url, claims: make(map[gift.ClaimID]bool),
+		plan: p, urls: urls, claims: make(map[gift.ClaimID]bool),
 		http: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: claimants}},
 	}
 }
@@ -52,9 +54,9 @@ type ask struct {
 	Gift     string `json:"gift"`
 }
 
-// run makes all claims of the plan. half is called when half of them have been
-// sent; claims go on meanwhile.
-func (c *crowd) run(ctx context.Context, half func()) error {
+// run makes all claims of the plan. tell is called with how many have been sent;
+// claims go on meanwhile.
+func (c *crowd) run(ctx context.Context, tell func(sent int)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	asks := make(chan ask, c.plan.claims)
@@ -94,9 +96,7 @@ func (c *crowd) run(ctx context.Context, half func()) error {
 		}
 		asks <- a
 		c.sent.Add(1)
-		if i == c.plan.claims/2 {
-			half()
-		}
+		tell(i)
 	}
 	close(asks)
 	workers.Wait()
@@ -126,8 +126,9 @@ func (c *crowd) claim(ctx context.Context, a ask) error {
 		return err
 	}
 	deadline := time.Now().Add(patience)
-	for {
-		err := c.try(ctx, body)
+	// The next try asks the next front, as a balancer would.
+	for turn := c.turn.Add(1); ; turn++ {
+		err := c.try(ctx, c.urls[turn%uint64(len(c.urls))], body)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -143,8 +144,8 @@ func (c *crowd) claim(ctx context.Context, a ask) error {
 }
 
 // try makes one request. An error means that nothing is known of its fate.
-func (c *crowd) try(ctx context.Context, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/claims", bytes.NewReader(body))
+func (c *crowd) try(ctx context.Context, url string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/claims", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

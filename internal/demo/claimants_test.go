@@ -21,11 +21,12 @@ type front struct {
 	mu     sync.Mutex
 	failed map[string]bool
 	claims map[string]gift.ClaimID
+	hosts  map[string]int
 }
 
 func newFrontCrowd(claims int) (*front, *crowd) {
-	f := &front{failed: make(map[string]bool), claims: make(map[string]gift.ClaimID)}
-	c := newCrowd(newPlan(claims, 5), "http://front")
+	f := &front{failed: make(map[string]bool), claims: make(map[string]gift.ClaimID), hosts: make(map[string]int)}
+	c := newCrowd(newPlan(claims, 5), []string{"http://front-1", "http://front-2"})
 	c.http.Transport = f
 	return f, c
 }
@@ -44,6 +45,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.hosts[r.URL.Host]++
 	if !f.failed[a.User] {
 		f.failed[a.User] = true
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -64,12 +66,17 @@ func TestCrowdIsAnsweredToTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const claims = 200
 		f, c := newFrontCrowd(claims)
-		halves := 0
-		if err := c.run(t.Context(), func() { halves++ }); err != nil {
+		told := 0
+		if err := c.run(t.Context(), func(sent int) {
+			if sent != told {
+				t.Errorf("told that %d were sent, want %d", sent, told)
+			}
+			told++
+		}); err != nil {
 			t.Fatal(err)
 		}
-		if halves != 1 {
-			t.Errorf("half of the claims were sent %d times", halves)
+		if told != claims || f.hosts["front-1"] == 0 || f.hosts["front-2"] == 0 {
+			t.Errorf("told %d times; asked %v", told, f.hosts)
 		}
 		users := int64(claims * (repeats - 1) / repeats)
 		if c.sent.Load() != claims || c.accepted.Load() != users || c.duplicates.Load() != claims-users || c.refused.Load() != 0 {
@@ -92,7 +99,7 @@ func TestCrowdEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		_, c := newFrontCrowd(2) // seven seconds apart
 		ended := make(chan error, 1)
-		go func() { ended <- c.run(ctx, func() {}) }()
+		go func() { ended <- c.run(ctx, func(int) {}) }()
 		time.Sleep(time.Second) // of the bubble: the first claim has been repeated and answered
 		synctest.Wait()
 		if c.accepted.Load() != 1 || c.sent.Load() != 1 {

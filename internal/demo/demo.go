@@ -6,21 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"manna/console"
-	"manna/console/client"
 	"manna/delivery/partnertest"
 	"manna/fallbacklog"
 	"manna/gift"
 	"manna/internal/config"
 	"manna/internal/disk"
-	"manna/internal/node"
 	"manna/internal/promises"
 	"manna/reconcile"
 )
@@ -29,7 +28,11 @@ import (
 type Options struct {
 	Claims  int    // requests, repeats included
 	Seed    uint64 // the same seed makes the same users ask for the same gifts
-	NoCrash bool   // leave the SIGKILL out
+	NoCrash bool   // leave the SIGKILLs out
+	// Engines is a file with the sections queue, guard, ledger and archive: then it is
+	// two fronts, three nodes for the lanes and one that reconciles, on these servers.
+	// Empty: one node that needs none.
+	Engines string
 	Keep    string // directory to keep everything in; empty: one that is removed
 	// Progress is where the demo tells how it goes; a terminal gets a live view.
 	Progress *os.File
@@ -48,6 +51,7 @@ type Result struct {
 	ElapsedS  float64           `json:"elapsed_s"`
 	Reconcile *reconcile.Report `json:"reconcile"`
 	KeptIn    string            `json:"kept_in,omitempty"`
+	firstLog  string            // name of a node, and of its directory
 }
 
 // run is one demo under way.
@@ -55,20 +59,18 @@ type run struct {
 	Options
 	plan     *plan
 	dir      string
-	config   string
+	engines  *engines // nil where the demo needs none
+	servers  []*server
+	fronts   []*server // that take claims
+	lanes    []*server // that deliver
+	books    *server   // that reconciles
 	partners []*process
 	urls     map[string]string
-	admin    string
-	public   string
 	crowd    *crowd
 	view     *view
 	began    time.Time
 
-	kills int
-
-	mu     sync.Mutex
-	server *process
-	desk   *client.Client // of the server's admin port
+	kills atomic.Int64
 }
 
 const (
@@ -118,8 +120,13 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			return nil, err
 		}
 	}
-	if _, err := os.Stat(filepath.Join(r.dir, "data")); err == nil {
+	if len(leftovers(r.dir)) > 0 {
 		return nil, fmt.Errorf("%s holds the data of an earlier demo: name another directory", r.dir)
+	}
+	if o.Engines != "" {
+		if r.engines, err = readEngines(o.Engines); err != nil {
+			return nil, err
+		}
 	}
 	defer r.end()
 	result, err := r.run(ctx)
@@ -138,10 +145,7 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	if err := r.startPartners(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.configure(); err != nil {
-		return nil, err
-	}
-	if err := r.startServer(ctx); err != nil {
+	if err := r.startServers(ctx); err != nil {
 		return nil, err
 	}
 	// What goes on beside the claims ends with this call, whatever its outcome.
@@ -157,22 +161,29 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 		r.watch(watching)
 	})
 
-	r.crowd = newCrowd(r.plan, "http://"+r.public)
+	var urls []string
+	for _, f := range r.fronts {
+		urls = append(urls, "http://"+f.public)
+	}
+	r.crowd = newCrowd(r.plan, urls)
 	r.view.begin(r.crowd)
-	crash := make(chan error, 1)
-	err := r.crowd.run(ctx, func() {
-		if r.NoCrash {
-			crash <- nil
-			return
+	faults := r.faults()
+	failed := make(chan error, len(faults))
+	err := r.crowd.run(ctx, func(sent int) {
+		for len(faults) > 0 && sent >= faults[0].at {
+			do := faults[0].do
+			faults = faults[1:]
+			beside.Go(func() { failed <- do(ctx) })
 		}
-		beside.Go(func() { crash <- r.crash(ctx) })
 	})
 	if err != nil {
 		return nil, err
 	}
 	accepted := time.Since(r.began)
-	if err := <-crash; err != nil {
-		return nil, err
+	for range cap(failed) - len(faults) {
+		if err := <-failed; err != nil {
+			return nil, err
+		}
 	}
 	r.view.note("all claims are answered; the partners go on at their own pace")
 	if err := r.settle(ctx); err != nil {
@@ -180,18 +191,15 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 	}
 	stopWatching()
 	<-watched
-	var report reconcile.Report
-	if err := r.call(ctx, http.MethodPost, "/v1/admin/reconcile", console.ReconcileRequest{Who: "demo"}, &report); err != nil {
-		return nil, err
-	}
-	if err := r.current().stop(stopTime); err != nil {
+	report, err := r.reconcile(ctx)
+	if err != nil {
 		return nil, err
 	}
 	verdict, err := r.check(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.result(verdict, report, accepted), nil
+	return r.result(verdict, *report, accepted), nil
 }
 
 func (r *run) result(verdict *promises.Verdict, report reconcile.Report, accepted time.Duration) *Result {
@@ -199,13 +207,13 @@ func (r *run) result(verdict *promises.Verdict, report reconcile.Report, accepte
 		report.Files = "" // they are removed
 	}
 	return &Result{
-		Verdict: *verdict, Duplicates: r.crowd.duplicates.Load(), Requests: r.crowd.sent.Load() + r.crowd.repeated.Load(), Kills: r.kills, Seed: r.Seed,
-		AcceptS: accepted.Seconds(), ElapsedS: time.Since(r.began).Seconds(), Reconcile: &report, KeptIn: r.Keep,
+		Verdict: *verdict, Duplicates: r.crowd.duplicates.Load(), Requests: r.crowd.sent.Load() + r.crowd.repeated.Load(), Kills: int(r.kills.Load()), Seed: r.Seed,
+		AcceptS: accepted.Seconds(), ElapsedS: time.Since(r.began).Seconds(), Reconcile: &report, KeptIn: r.Keep, firstLog: r.books.name,
 	}
 }
 
 func (r *run) interrupted() *Interrupted {
-	i := &Interrupted{Of: r.Claims, Kills: r.kills, Seed: r.Seed, ElapsedS: time.Since(r.began).Seconds(), KeptIn: r.Keep}
+	i := &Interrupted{Of: r.Claims, Kills: int(r.kills.Load()), Seed: r.Seed, ElapsedS: time.Since(r.began).Seconds(), KeptIn: r.Keep}
 	if c := r.crowd; c != nil {
 		i.Requests, i.Claims, i.Duplicates = c.sent.Load(), c.accepted.Load(), c.duplicates.Load()
 	}
@@ -235,75 +243,95 @@ func (r *run) startPartners(ctx context.Context) error {
 	return nil
 }
 
-// configure writes the server's configuration on two free ports.
-func (r *run) configure() error {
-	var err error
-	if r.public, err = freePort(); err != nil {
-		return err
+// startServers starts every node, with a configuration on free ports.
+func (r *run) startServers(ctx context.Context) error {
+	roles := []struct{ name, roles string }{{"data", "front,lanes,reconcile"}}
+	if r.engines != nil {
+		roles = []struct{ name, roles string }{
+			{"front-1", "front"}, {"front-2", "front"}, {"lanes-1", "lanes"}, {"lanes-2", "lanes"}, {"lanes-3", "lanes"}, {"books", "reconcile"},
+		}
 	}
-	if r.admin, err = freePort(); err != nil {
-		return err
+	for _, role := range roles {
+		s, err := newServer(r.dir, role.name, role.roles)
+		if err != nil {
+			return err
+		}
+		r.servers = append(r.servers, s)
+		if strings.Contains(role.roles, "front") {
+			r.fronts = append(r.fronts, s)
+		}
+		if strings.Contains(role.roles, "lanes") {
+			r.lanes = append(r.lanes, s)
+		}
+		if strings.Contains(role.roles, "reconcile") {
+			r.books = s
+		}
+		if err := os.WriteFile(s.config, []byte(r.plan.configuration(s, r.engines, r.urls)), 0o600); err != nil {
+			return err
+		}
 	}
-	r.config = filepath.Join(r.dir, "manna.yaml")
-	return os.WriteFile(r.config, []byte(r.plan.configuration(filepath.Join(r.dir, "data"), r.public, r.admin, r.urls)), 0o600)
-}
-
-// freePort finds a port. The server must listen on the same one after its crash,
-// so it cannot choose for itself.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for _, s := range r.servers {
+		if err := s.start(ctx); err != nil {
+			return err
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-func (r *run) startServer(ctx context.Context) error {
-	var said map[string]string
-	child, err := start(ctx, r.dir, "server", &said, "serve", "--dev", "--json", "--config", r.config)
-	if err != nil {
-		return err
+	if r.engines != nil {
+		r.view.note(fmt.Sprintf("%d nodes on the servers of %s; what they leave there is called %s", len(r.servers), r.Engines, r.engines.name))
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.server = child
-	token, err := node.ReadSecret(filepath.Join(r.dir, "data", node.TokenFile))
-	r.desk = client.New(r.admin, token)
-	return err
-}
-
-// call asks the server's admin port.
-func (r *run) call(ctx context.Context, method, path string, in, out any) error {
-	r.mu.Lock()
-	desk := r.desk
-	r.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	return desk.Call(ctx, method, path, in, out)
-}
-
-// crash kills the server in the middle of its work and starts it again.
-func (r *run) crash(ctx context.Context) error {
-	r.view.note("SIGKILL to the server, in the middle of claims")
-	r.current().kill()
-	began := time.Now()
-	if err := r.startServer(ctx); err != nil {
-		return fmt.Errorf("after SIGKILL: %w", err)
-	}
-	r.kills++
-	r.view.note(fmt.Sprintf("the server is back %d ms later", time.Since(began).Milliseconds()))
 	return nil
 }
 
-// current is the server that runs now.
-func (r *run) current() *process {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.server
+// fault is something that goes wrong while claims come.
+type fault struct {
+	at int // requests that have been sent by then
+	do func(context.Context) error
 }
 
-// watch shows how the server stands.
+// faults are those of this demo, by when they come.
+func (r *run) faults() []fault {
+	if r.NoCrash {
+		return nil
+	}
+	half := fault{r.Claims / 2, func(ctx context.Context) error { return r.crash(ctx, r.fronts[0]) }}
+	if r.engines == nil {
+		return []fault{half}
+	}
+	faults := []fault{half, {r.Claims * 3 / 4, func(ctx context.Context) error { return r.crash(ctx, r.lanes[0]) }}}
+	if r.engines.dir == "" {
+		r.view.note(fmt.Sprintf("there are no commands kill and start beside %s: the broker lives on", r.Engines))
+		return faults
+	}
+	return append([]fault{{r.Claims / 4, r.killBroker}}, faults...)
+}
+
+// crash kills a node in the middle of its work and starts it again.
+func (r *run) crash(ctx context.Context, s *server) error {
+	r.view.note(fmt.Sprintf("SIGKILL to the server %s, in the middle of claims", s.name))
+	began := time.Now()
+	if err := s.crash(ctx); err != nil {
+		return err
+	}
+	r.kills.Add(1)
+	r.view.note(fmt.Sprintf("the server %s is back %d ms later", s.name, time.Since(began).Milliseconds()))
+	return nil
+}
+
+// killBroker kills the queue's broker and starts it again.
+func (r *run) killBroker(ctx context.Context) error {
+	r.view.note("SIGKILL to the broker, in the middle of claims; they go on into the fronts' logs")
+	began := time.Now()
+	if err := r.engines.command(ctx, "kill", "broker"); err != nil {
+		return err
+	}
+	if err := r.engines.command(ctx, "start", "broker"); err != nil {
+		return err
+	}
+	r.kills.Add(1)
+	r.view.note(fmt.Sprintf("the broker is back %.1f s later", time.Since(began).Seconds()))
+	return nil
+}
+
+// watch shows how the servers stand.
 func (r *run) watch(ctx context.Context) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -312,27 +340,19 @@ func (r *run) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			var s console.Status
-			err := r.call(ctx, http.MethodGet, "/v1/admin/status", nil, &s)
-			r.view.show(&s, err)
+			s, err := status(ctx, r.lanes)
+			r.view.show(s, err)
 		}
 	}
 }
 
-// settle waits until no order is on its way, or too long.
+// settle waits until every order has ended, or too long.
 func (r *run) settle(ctx context.Context) error {
 	deadline := time.Now().Add(settleTime)
 	for {
-		var s console.Status
-		if err := r.call(ctx, http.MethodGet, "/v1/admin/status", nil, &s); err != nil {
+		left, err := r.left(ctx)
+		if err != nil || left == 0 {
 			return err
-		}
-		left := int64(0)
-		for _, l := range s.Lanes {
-			left += l.Queue.Backlog + l.Queue.Deferred + l.Queue.Held
-		}
-		if left == 0 && len(s.Lanes) == len(r.plan.partners) {
-			return nil
 		}
 		if time.Now().After(deadline) {
 			r.view.note(fmt.Sprintf("%d orders are still on their way after %v", left, settleTime))
@@ -346,11 +366,58 @@ func (r *run) settle(ctx context.Context) error {
 	}
 }
 
+// left counts the orders that are on their way. What a broker tells is an estimate;
+// where there is one, the logs are read once it tells that nothing is left.
+func (r *run) left(ctx context.Context) (left int64, err error) {
+	s, err := status(ctx, r.lanes)
+	if err != nil {
+		return 0, err
+	}
+	if len(s.Lanes) < len(r.plan.partners) {
+		return 1, nil
+	}
+	for _, l := range s.Lanes {
+		left += l.Queue.Backlog + l.Queue.Deferred + l.Queue.Held
+	}
+	if r.engines == nil || left > looksDone {
+		return left, nil
+	}
+	return int64(promises.Check(promises.Evidence{Logs: r.logs()}).Unsettled), nil
+}
+
+// looksDone is how many orders a broker may tell of although there are none left.
+const looksDone = 2000
+
+// reconcile has the books compared. Where they are in several logs, the other nodes
+// have stopped by then, so that their logs have all arrived.
+func (r *run) reconcile(ctx context.Context) (*reconcile.Report, error) {
+	for _, s := range r.servers {
+		if s != r.books {
+			if err := s.stop(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var report reconcile.Report
+	if err := r.books.call(ctx, http.MethodPost, "/v1/admin/reconcile", console.ReconcileRequest{Who: "demo"}, &report); err != nil {
+		return nil, err
+	}
+	return &report, r.books.stop()
+}
+
+// logs are those of all nodes.
+func (r *run) logs() (logs []iter.Seq2[*fallbacklog.Record, error]) {
+	for _, s := range r.servers {
+		logs = append(logs, fallbacklog.Records(disk.OS{}, s.logDir()))
+	}
+	return logs
+}
+
 // check holds the promises against the partners' books, the log and what the
 // crowd was told.
 func (r *run) check(ctx context.Context) (*promises.Verdict, error) {
 	evidence := promises.Evidence{
-		Logs:     []iter.Seq2[*fallbacklog.Record, error]{fallbacklog.Records(disk.OS{}, filepath.Join(r.dir, "data", "log"))},
+		Logs:     r.logs(),
 		Rates:    make(map[string]gift.Rate),
 		Accepted: r.crowd.claims,
 	}
@@ -362,7 +429,7 @@ func (r *run) check(ctx context.Context) (*promises.Verdict, error) {
 		evidence.Books = append(evidence.Books, books)
 		evidence.Rates[p.name] = p.rate
 	}
-	c, err := config.Load(r.config)
+	c, err := config.Load(r.fronts[0].config)
 	if err != nil {
 		return nil, err
 	}
@@ -372,11 +439,9 @@ func (r *run) check(ctx context.Context) (*promises.Verdict, error) {
 
 // end ends every child that still lives.
 func (r *run) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	var errs []error
-	if r.server != nil {
-		errs = append(errs, r.server.stop(stopTime))
+	for _, s := range r.servers {
+		errs = append(errs, s.stop())
 	}
 	for _, p := range r.partners {
 		errs = append(errs, p.stop(stopTime))
@@ -384,4 +449,10 @@ func (r *run) end() {
 	if err := errors.Join(errs...); err != nil && r.view != nil {
 		r.view.note(err.Error())
 	}
+}
+
+// leftovers are the logs that an earlier demo has left in a directory.
+func leftovers(dir string) []string {
+	logs, _ := filepath.Glob(filepath.Join(dir, "*", "log"))
+	return logs
 }

@@ -73,18 +73,22 @@ func newPlan(claims int, seed uint64) *plan {
 	return p
 }
 
-// configuration is the file that the server is started with.
-func (p *plan) configuration(data, public, admin string, urls map[string]string) string {
+// configuration is the file that a node is started with; e is nil where it needs no
+// servers.
+func (p *plan) configuration(s *server, e *engines, urls map[string]string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# written by manna demo
 data: %q
-node: demo
+node: %s
 listen: {public: %q, admin: %q}
 log: {segment_bytes: 4MiB}
 reconcile: {cron: "7 * * * *"}
 shutdown: 15s
-partners:
-`, data, public, admin)
+`, s.data(), s.name, s.public, s.admin)
+	if e != nil {
+		b.WriteString(e.text)
+	}
+	b.WriteString("partners:\n")
 	for _, q := range p.partners {
 		fmt.Fprintf(&b, `  %s:   # %s
     adapter: http

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func TestConfigurationIsValid(t *testing.T) {
 		}
 		dir := t.TempDir()
 		file := filepath.Join(dir, "manna.yaml")
-		text := p.configuration(filepath.Join(dir, "data"), "127.0.0.1:8080", "127.0.0.1:8081", urls)
+		text := p.configuration(&server{name: "data", dir: dir, public: "127.0.0.1:8080", admin: "127.0.0.1:8081"}, nil, urls)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -101,5 +102,42 @@ func TestConfigurationIsValid(t *testing.T) {
 		if len(asked) > 0 {
 			t.Errorf("%d claims: claimants ask for %v, which is not given", claims, asked)
 		}
+	}
+}
+
+// What the demo puts into servers that others use has a name of its own everywhere.
+func TestEnginesAreUsedUnderAName(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "engines.yaml")
+	text := `queue: {engine: rocketmq, nameservers: [127.0.0.1:9876], group: manna}
+guard: {engine: memcached, servers: [127.0.0.1:11211]}
+ledger: {engine: postgres, dsn: "postgres://u:p@127.0.0.1/manna"}
+archive: {url: "s3://gifts?endpoint=http://127.0.0.1:7070", access_key: a, secret_key: b}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, err := readEngines(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlan(40_000, 1)
+	urls := map[string]string{"good": "http://127.0.0.1:1", "slow": "http://127.0.0.1:2", "flaky": "http://127.0.0.1:3"}
+	c, err := config.Parse(file, []byte(p.configuration(&server{name: "front-1", dir: dir, public: "127.0.0.1:8080", admin: "127.0.0.1:8081"}, e, urls)), os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Clustered() || c.Queue.Group != e.name || c.Guard.Prefix != e.name+":" || c.Ledger.Schema == "manna" ||
+		c.Archive.URL != "s3://gifts/"+e.name+"?endpoint=http://127.0.0.1:7070" {
+		t.Errorf("got %+v %+v %+v %+v", c.Queue, c.Guard, c.Ledger, c.Archive)
+	}
+	if e.dir != "" {
+		t.Errorf("there are no commands in %s, and some were found", e.dir)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(text, "engine: rocketmq, nameservers: [127.0.0.1:9876]", "engine: embedded", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readEngines(file); err == nil || !strings.Contains(err.Error(), "needs all of queue, guard, ledger and archive") {
+		t.Errorf("got %v", err)
 	}
 }

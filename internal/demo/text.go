@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -11,7 +12,7 @@ func (r *Result) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%d requests: %d claims with %d orders accepted, %d answered as duplicates, in %.0f s; all delivered after %.0f s\n",
 		r.Requests, r.Claims, r.Orders, r.Duplicates, r.AcceptS, r.ElapsedS)
-	fmt.Fprintf(&b, "the server was killed %d times\n\n", r.Kills)
+	fmt.Fprintf(&b, "%d SIGKILLs were survived\n\n", r.Kills)
 	fmt.Fprintf(&b, "%-8s %8s %14s %14s %10s\n", "partner", "rate", "log: granted", "books: orders", "peak/s")
 	for _, p := range r.Partners {
 		fmt.Fprintf(&b, "%-8s %8v %14d %14d %10d\n", p.Partner, p.Rate, p.Granted, p.Books, p.PeakPerSecond)
@@ -31,7 +32,7 @@ func (r *Result) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "    %s\n", e)
 	}
 	if r.KeptIn != "" {
-		fmt.Fprintf(&b, "\neverything is kept in %s: try manna log cat --dir %s/data/log --kind parked\n", r.KeptIn, r.KeptIn)
+		fmt.Fprintf(&b, "\neverything is kept in %s: try manna log cat --dir %s/%s/log --kind parked\n", r.KeptIn, r.KeptIn, cmp.Or(r.firstLog, "data"))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

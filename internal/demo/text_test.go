@@ -33,7 +33,7 @@ func TestText(t *testing.T) {
 	}
 	want := `
 1003 requests: 800 claims with 1000 orders accepted, 200 answered as duplicates, in 14 s; all delivered after 49 s
-the server was killed 1 times
+1 SIGKILLs were survived
 
 partner      rate   log: granted  books: orders     peak/s
 good         25/s            790            791         26
@@ -76,8 +76,8 @@ func TestTextReportsAFailedWrite(t *testing.T) {
 // A document must not name files that went with the demo's directory.
 func TestResultNamesReportsOnlyWhereTheyAreKept(t *testing.T) {
 	for keep, want := range map[string]string{"": "", "look": "look/data/reports/all"} {
-		r := &run{Options: Options{Claims: 100, Keep: keep, Seed: 7}, plan: newPlan(100, 7), began: time.Now()}
-		r.crowd = newCrowd(r.plan, "http://127.0.0.1:1")
+		r := &run{Options: Options{Claims: 100, Keep: keep, Seed: 7}, plan: newPlan(100, 7), books: &server{name: "data"}, began: time.Now()}
+		r.crowd = newCrowd(r.plan, []string{"http://127.0.0.1:1"})
 		got := r.result(&promises.Verdict{}, reconcile.Report{Expected: 5, Files: "look/data/reports/all"}, time.Second)
 		if got.Reconcile.Files != want || got.KeptIn != keep || got.Reconcile.Expected != 5 {
 			t.Errorf("kept in %q: the document names %q and %q", keep, got.Reconcile.Files, got.KeptIn)

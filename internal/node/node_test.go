@@ -22,7 +22,10 @@ import (
 	"manna/internal/config"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The RocketMQ client begins one when the program does.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/patrickmn/go-cache.(*janitor).Run"))
+}
 
 // patience bounds what a test waits for.
 const patience = 30 * time.Second

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"manna/breaker"
 	"manna/consumer"
@@ -13,7 +14,9 @@ import (
 )
 
 // breakerName is the name of a partner's switch.
-func breakerName(partner string) string { return "partner/" + partner }
+func breakerName(partner string) string { return partnerPrefix + partner }
+
+const partnerPrefix = "partner/"
 
 func breakerSettings(p *config.Partner) breaker.Settings {
 	return breaker.Settings{
@@ -84,7 +87,7 @@ func (n *Node) adopt(c *config.Config, list []*consumer.Partner) error {
 		}
 	}
 	for _, b := range n.breakers.All() {
-		if !keep[b.Name()] {
+		if strings.HasPrefix(b.Name(), partnerPrefix) && !keep[b.Name()] {
 			n.breakers.Remove(b.Name())
 		}
 	}

@@ -4,17 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"sync"
 	"time"
 
 	"manna/internal/config"
 	"manna/producer"
 )
 
-// ledgerWithin is how long a start waits for the ledger, so that who asks at once
-// finds it open.
-const ledgerWithin = time.Second
+const (
+	// ledgerWithin is how long a start waits for the ledger, so that who asks at once
+	// finds it open.
+	ledgerWithin = time.Second
+	// feedWithin is how long a stop waits for the feeder.
+	feedWithin = 3 * time.Second
+	// booksWithin is how long a stop waits for the archive and the ledger.
+	booksWithin = 5 * time.Second
+)
 
 // Run serves until ctx ends and then stops in order, within the configured
 // bound. It returns nil after a clean stop. A node runs once.
@@ -22,54 +26,52 @@ func (n *Node) Run(ctx context.Context) error {
 	// What Run needs of the configuration only changes with a restart.
 	c := n.opts.Config
 	public, admin := n.servers(c.Limits)
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWork()
-	lanes, stopLanes := context.WithCancel(work)
-	defer stopLanes()
-
-	failed := make(chan error, 8) // one for each part, none of which waits to be heard
-	var running sync.WaitGroup
-	start := func(name string, do func() error) {
-		running.Go(func() {
-			if err := do(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, context.Canceled) {
-				failed <- fmt.Errorf("%s: %w", name, err)
-			}
-		})
+	failed := make(chan error, 16) // more than there are parts, none of which waits to be heard
+	outlives := context.WithoutCancel(ctx)
+	// The parts, in the order in which they stop.
+	front, lanes, feeding, work, books := newPart(outlives, failed), newPart(outlives, failed), newPart(outlives, failed), newPart(outlives, failed), newPart(outlives, failed)
+	for _, p := range []*part{front, lanes, feeding, work, books} {
+		defer p.cancel()
 	}
-	start("admin port", func() error { return admin.Serve(n.admin) })
+
+	books.start("admin port", func(context.Context) error { return admin.Serve(n.admin) })
 	if n.archiver != nil {
-		start("archive", func() error { return n.archiver.Run(work) })
+		books.start("archive", n.archiver.Run)
 	}
-	start("ledger", func() error { return n.ledger.Open(work) })
-	select {
-	case <-n.ledger.Opened():
-	case <-time.After(ledgerWithin):
-	case <-ctx.Done():
+	if n.member != nil {
+		books.start("register", n.member.run)
 	}
-	start("ledger", func() error { return n.follower.Run(work) })
-	var delivering sync.WaitGroup
-	delivering.Go(func() {
-		if err := n.consumer.Run(lanes); err != nil {
-			failed <- fmt.Errorf("lanes: %w", err)
+	n.awaitLedger(ctx, books)
+	books.start("ledger", n.follower.Run)
+	if n.consumer != nil {
+		lanes.start("lanes", n.consumer.Run)
+		watched, err := newAges(n.registry)
+		if err != nil {
+			return errors.Join(err, n.shut())
 		}
-	})
-	watched, err := newAges(n.registry)
-	if err != nil {
-		return errors.Join(err, n.shut())
+		work.start("ages", func(ctx context.Context) error { return n.watchAges(ctx, watched) })
 	}
-	start("ages", func() error { return n.watchAges(work, watched) })
-	start("reconciler", func() error {
-		// Before the lanes are open nothing can be said of what is in flight.
-		select {
-		case <-n.consumer.Opened():
-			return n.scheduler.Run(work)
-		case <-work.Done():
-			return nil
+	if n.feeder != nil {
+		feeding.start("feeder", n.feeder.Run)
+	}
+	work.start("watch over the ledger", n.ledgerSeen.run)
+	work.start("watch over the lanes", n.lanesSeen.run)
+	if c.Clustered() {
+		work.start("switches", n.watchSwitches)
+	}
+	if n.scheduler != nil {
+		work.start("reconciler", n.schedule)
+		if c.Clustered() {
+			work.start("sweep", n.sweep)
 		}
-	})
-	start("public port", func() error { return public.Serve(n.public) })
-	n.logger.Info("manna serves", "node", n.log.Node(), "public", n.Public(), "admin", n.Admin(), "data", c.Data)
+	}
+	if n.public != nil {
+		front.start("front", n.front.Run)
+		front.start("public port", func(context.Context) error { return public.Serve(n.public) })
+	}
+	n.logger.Info("manna serves", "node", n.log.Node(), "roles", n.opts.Roles, "public", n.Public(), "admin", n.Admin(), "data", c.Data)
 
+	var err error
 	select {
 	case <-ctx.Done():
 		n.logger.Info("stopping: no new claims, calls under way end", "within", c.Shutdown)
@@ -78,19 +80,27 @@ func (n *Node) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	began := time.Now()
-	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Shutdown)
+	bound, cancel := context.WithTimeout(outlives, c.Shutdown)
 	defer cancel()
 	if e := public.Shutdown(bound); e != nil {
 		public.Close()
 	}
-	stopLanes()
-	if !within(bound, &delivering) {
+	front.stop(bound)
+	if !lanes.stop(bound) {
 		n.logger.Warn("calls were still under way at the end of the time to stop; they are in doubt and looked into after the next start")
 	}
-	stopWork()
+	n.feedRest(bound)
+	feeding.stop(bound)
+	work.stop(bound)
+	if err == nil && n.member != nil {
+		n.finishBooks(bound)
+	}
 	admin.Shutdown(bound)
 	admin.Close()
-	within(bound, &running)
+	books.stop(bound)
+	if err == nil && n.member != nil {
+		n.member.leave(bound)
+	}
 	if e := n.shut(); err == nil {
 		err = e
 	}
@@ -100,18 +110,61 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// within waits for a group until ctx ends.
-func within(ctx context.Context, g *sync.WaitGroup) bool {
-	done := make(chan struct{})
-	go func() {
-		g.Wait()
-		close(done)
-	}()
+// awaitLedger opens the ledger where Run does that, and gives it a moment.
+func (n *Node) awaitLedger(ctx context.Context, books *part) {
+	if n.patient == nil {
+		return
+	}
+	books.start("ledger", n.patient.Open)
 	select {
-	case <-done:
-		return true
+	case <-n.patient.Opened():
+	case <-time.After(ledgerWithin):
 	case <-ctx.Done():
-		return false
+	}
+}
+
+// schedule runs the reconciler. Before the lanes that are served here are open
+// nothing can be said of what is in flight.
+func (n *Node) schedule(ctx context.Context) error {
+	if n.consumer != nil {
+		select {
+		case <-n.consumer.Opened():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return n.scheduler.Run(ctx)
+}
+
+// feedRest lets the feeder bring the queue what was claimed here, for who knows when
+// this node comes back. A queue that is away is not waited for long.
+func (n *Node) feedRest(ctx context.Context) {
+	if n.feeder == nil || n.front.Newest() == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, feedWithin)
+	defer cancel()
+	if err := n.feeder.Wait(ctx, n.front.Newest()); err != nil {
+		n.logger.Warn("the queue does not have all that was claimed here; the next start of this node brings it there", "behind", n.feeder.Behind())
+	}
+}
+
+// finishBooks brings what the log has to where other nodes read it, as far as that
+// goes within booksWithin.
+func (n *Node) finishBooks(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, booksWithin)
+	defer cancel()
+	if _, err := n.log.Seal(ctx); err != nil {
+		n.logger.Warn("the log could not be sealed on the way out; the next start does it", "err", err)
+		return
+	}
+	if n.archiver != nil {
+		if err := n.archiver.Wait(ctx); err != nil {
+			n.logger.Warn("the archive lacks what was sealed last; the next start brings it there", "segments", n.archiver.Behind())
+		}
+	}
+	if err := n.follower.Wait(ctx, n.log.End()); err != nil {
+		n.logger.Warn("the ledger lacks the end of the log; the next start brings it there", "err", err)
 	}
 }
 
@@ -122,7 +175,7 @@ func (n *Node) Reload(c *config.Config) error {
 	defer n.mu.Unlock()
 	changes := config.Diff(n.config, c)
 	if len(changes.Restart) > 0 {
-		return fmt.Errorf("nothing was changed: %s take effect only after a restart", nameList(changes.Restart))
+		return fmt.Errorf("nothing was changed: %s: only a restart brings these into effect", nameList(changes.Restart))
 	}
 	snapshot, err := producer.NewSnapshot(c.Campaigns)
 	if err != nil {
@@ -136,12 +189,15 @@ func (n *Node) Reload(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
-	// Everything has been checked: from here on only a closed node fails.
-	if err := n.adopt(c, list); err != nil {
-		return err
+	adopt := func() error { return n.adopt(c, list) }
+	if n.consumer == nil {
+		err = adopt()
+	} else {
+		// Brokers may refuse a new partner's lane.
+		err = n.consumer.ReloadWith(list, adopt)
 	}
-	if err := n.consumer.Reload(list); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
 	}
 	if auth != nil {
 		n.front.ReloadAuth(auth)

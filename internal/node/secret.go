@@ -17,7 +17,11 @@ import (
 // TokenFile is the name, in the data directory, of the admin port's token.
 const TokenFile = "admin.token"
 
-const receiptFile = "receipt.key"
+const (
+	receiptFile = "receipt.key"
+	// homeFile names the data directory among all that ever were.
+	homeFile = "home.id"
+)
 
 // secret reads a secret of 32 random bytes in hex from a file of mode 0600, and
 // makes it where it is missing.

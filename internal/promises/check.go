@@ -3,6 +3,7 @@ package promises
 import (
 	"fmt"
 	"iter"
+	"strings"
 
 	"manna/delivery/partnertest"
 	"manna/fallbacklog"
@@ -11,7 +12,8 @@ import (
 
 // Evidence is what the promises are checked from.
 type Evidence struct {
-	// Logs are the records of each node's log.
+	// Logs are the records of each node's log. They are read side by side, by the
+	// records' times, for what one says of an order may follow on what another does.
 	Logs []iter.Seq2[*fallbacklog.Record, error]
 	// Books are the partners' own, by partner.
 	Books []*partnertest.Books
@@ -75,18 +77,48 @@ func (v *Verdict) Kept() bool {
 	return true
 }
 
-// order is what the log says of one.
+// order is what the logs say of one.
 type order struct {
 	partner uint16
 	state   gift.State
 	open    bool
+	claim   *claimed // nil while no log has it
+}
+
+// claimed is what is given by a claim.
+type claimed struct {
+	gift    string // campaign/gift
+	orders  int
+	refused int
+	granted bool     // one of them at least
+	other   *claimed // what another node gives by the same claim, if that is another gift
+}
+
+// has reports whether a gift is given by the claim.
+func (c *claimed) has(gift string) bool {
+	for ; c != nil; c = c.other {
+		if c.gift == gift {
+			return true
+		}
+	}
+	return false
+}
+
+// gifts are those of which an order was granted.
+func (c *claimed) gifts() (granted []string) {
+	for ; c != nil; c = c.other {
+		if c.granted {
+			granted = append(granted, c.gift)
+		}
+	}
+	return granted
 }
 
 type check struct {
 	Evidence
 	v       Verdict
 	orders  map[gift.OrderID]*order
-	claims  map[gift.ClaimID]bool
+	claims  map[gift.ClaimID]*claimed
 	lanes   []string
 	lane    map[string]uint16
 	taken   map[string]int64 // claims by campaign/gift, less those returned
@@ -97,18 +129,10 @@ type check struct {
 // Check judges the evidence. Damage in a log is part of the verdict; whatever
 // could be read is judged all the same.
 func Check(e Evidence) *Verdict {
-	c := &check{Evidence: e, orders: make(map[gift.OrderID]*order), claims: make(map[gift.ClaimID]bool), lane: make(map[string]uint16), taken: make(map[string]int64)}
-	for _, log := range e.Logs {
-		for rec, err := range log {
-			if err != nil {
-				c.damage = append(c.damage, err.Error())
-				break
-			}
-			c.take(rec)
-		}
-	}
+	c := &check{Evidence: e, orders: make(map[gift.OrderID]*order), claims: make(map[gift.ClaimID]*claimed), lane: make(map[string]uint16), taken: make(map[string]int64)}
+	merge(e.Logs, c.take, func(err error) { c.damage = append(c.damage, err.Error()) })
 	for id := range e.Accepted {
-		if !c.claims[id] {
+		if c.claims[id] == nil {
 			c.missing++
 			c.example("claim %v was answered 202 and is not in the log", id)
 		}
@@ -121,19 +145,26 @@ func Check(e Evidence) *Verdict {
 func (c *check) take(rec *fallbacklog.Record) {
 	switch {
 	case rec.Claim != nil:
-		if c.claims[rec.Claim.ID] {
+		made := &claimed{gift: rec.Claim.Campaign + "/" + rec.Claim.Gift, orders: len(rec.Claim.Orders)}
+		switch known := c.claims[rec.Claim.ID]; {
+		case known == nil:
+			c.claims[rec.Claim.ID] = made
+		case known.has(made.gift):
 			return // a repeat that a lost guard let in: same ids, no new obligation
+		default:
+			made.other, known.other = known.other, made
 		}
-		c.claims[rec.Claim.ID] = true
-		c.taken[rec.Claim.Campaign+"/"+rec.Claim.Gift]++
+		c.taken[made.gift]++
 		for _, o := range rec.Claim.Orders {
 			known := c.orders[o.ID]
 			if known == nil {
 				known = &order{}
 				c.orders[o.ID] = known
+				known.apply(rec) // else its outcome came first, by another node's clock
 			}
-			known.partner = c.number(o.Partner)
-			known.apply(rec)
+			if known.claim == nil {
+				known.partner, known.claim = c.number(o.Partner), made
+			}
 		}
 	case rec.Event != nil:
 		known := c.orders[rec.Event.Order]
@@ -147,7 +178,12 @@ func (c *check) take(rec *fallbacklog.Record) {
 	}
 }
 
+// apply takes a record in. A grant is never undone, and a refusal by nothing else:
+// what another node's log has of the order later was written by who did not know.
 func (o *order) apply(rec *fallbacklog.Record) {
+	if o.state == gift.StateGranted || o.state == gift.StateRefused && rec.Kind != fallbacklog.Granted {
+		return
+	}
 	s := fallbacklog.Story{State: o.state, Open: o.open}
 	s.Apply(rec)
 	o.state, o.open = s.State, s.Open
@@ -181,12 +217,18 @@ func (c *check) judgeBooks() {
 		case gift.StateGranted:
 			c.v.Granted++
 			granted[o.partner]++
+			if o.claim != nil {
+				o.claim.granted = true
+			}
 			if b != nil && count == 0 {
 				c.v.Lost++
 				c.example("order %v is granted in the log and not in the books of %s", id, c.lanes[o.partner])
 			}
 		case gift.StateRefused:
 			c.v.Refused++
+			if o.claim != nil {
+				o.claim.refused++
+			}
 			if count > 0 {
 				c.v.Unexplained++
 				c.example("order %v is refused in the log and granted in the books of %s", id, c.lanes[o.partner])
@@ -208,7 +250,7 @@ func (c *check) judgeBooks() {
 				c.example("order %v is %d times in the books of %s", g.OrderID, g.Count, b.Partner)
 			}
 			o := c.orders[g.OrderID]
-			if o == nil || o.partner != c.lane[b.Partner] || o.state == 0 {
+			if o == nil || o.partner != c.lane[b.Partner] || o.claim == nil {
 				c.v.Unexplained++
 				c.example("order %v is in the books of %s and no claim explains it", g.OrderID, b.Partner)
 			}
@@ -225,14 +267,21 @@ func (c *check) judge() {
 	v := &c.v
 	v.Claims = len(c.claims)
 	v.Lost += c.missing
+	for id, made := range c.claims {
+		if gifts := made.gifts(); len(gifts) > 1 {
+			v.Doubled += len(gifts) - 1
+			c.example("claim %v was given %s", id, strings.Join(gifts, " and "))
+		}
+	}
+	given := c.given()
 	var unsold []string
 	for _, k := range c.Campaigns {
 		for _, g := range k.Gifts {
 			name := k.Name + "/" + g.Name
-			if left := g.Stock - c.taken[name]; g.Stock > 0 && left < 0 {
-				v.Oversold += int(-left)
-				c.example("%s: %d more than its stock were given", name, -left)
-			} else if g.Stock > 0 && left > 0 && c.SoldOut[name] {
+			if more := given[name] - g.Stock; g.Stock > 0 && more > 0 {
+				v.Oversold += int(more)
+				c.example("%s: %d more than its stock were given", name, more)
+			} else if left := g.Stock - c.taken[name]; g.Stock > 0 && left > 0 && c.SoldOut[name] {
 				unsold = append(unsold, fmt.Sprintf("%s was called sold out with %d left", name, left))
 			}
 		}
@@ -242,7 +291,7 @@ func (c *check) judge() {
 	}
 	tell("accepted means delivered or accounted for", v.Lost == 0 && v.Unsettled == 0,
 		"%d orders: %d granted, %d refused, %d parked; %d unsettled, %d lost", v.Orders, v.Granted, v.Refused, v.Parked, v.Unsettled, v.Lost)
-	tell("one claim, one gift", v.Doubled == 0, "%d orders doubled in the partners' books", v.Doubled)
+	tell("one claim, one gift", v.Doubled == 0, "%d doubled: orders in the partners' books, or claims given several gifts", v.Doubled)
 	tell("no partner is overrun", v.OverrunSeconds == 0, "%d seconds above a partner's rate", v.OverrunSeconds)
 	tell("nothing without a claim", v.Unexplained == 0, "%d grants in the books that no claim explains", v.Unexplained)
 	stock := fmt.Sprintf("%d given beyond the stock", v.Oversold)
@@ -255,6 +304,20 @@ func (c *check) judge() {
 		damage = c.damage[0]
 	}
 	tell("damage is loud", len(c.damage) == 0, "%s", damage)
+}
+
+// given counts the claims by which something is given: those that were not refused
+// whole.
+func (c *check) given() map[string]int64 {
+	given := make(map[string]int64)
+	for _, made := range c.claims {
+		for ; made != nil; made = made.other {
+			if made.refused < made.orders {
+				given[made.gift]++
+			}
+		}
+	}
+	return given
 }
 
 func (c *check) example(format string, args ...any) {
