@@ -48,8 +48,11 @@ campaigns:
 func claimHTTP(ctx context.Context, o *options) (*result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	data := filepath.Join(o.temp, "data")
-	manna, err := startManna(ctx, o, data)
+	binary := filepath.Join(o.temp, "manna")
+	if err := buildManna(ctx, binary); err != nil {
+		return nil, err
+	}
+	manna, err := startManna(ctx, o, binary, "manna", "")
 	if err != nil {
 		return nil, err
 	}
@@ -91,17 +94,9 @@ func claimHTTP(ctx context.Context, o *options) (*result, error) {
 			return nil, err
 		}
 	}
-	logged := 0
-	for rec, err := range fallbacklog.Records(disk.OS{}, filepath.Join(data, "log")) {
-		if err != nil {
-			return nil, err
-		}
-		if rec.Kind == fallbacklog.Claimed {
-			logged++
-		}
-	}
-	if answered := manna.load.answered(); logged != answered {
-		return nil, fmt.Errorf("%d claims were answered 202, and the log holds %d", answered, logged)
+	logged, _, err := manna.logged()
+	if err != nil {
+		return nil, err
 	}
 	ours, theirs := median(manna.rates), median(bare.rates)
 	r := &result{Value: ours, Unit: "claims/s", Against: []peer{{bare.process.name, theirs, ours / theirs}}}
@@ -124,13 +119,15 @@ func claimHTTP(ctx context.Context, o *options) (*result, error) {
 // subject is a server with its load.
 type subject struct {
 	process *process
+	data    string // its data directory
+	admin   string // address of its admin port
 	load    *load
 	rates   []float64 // of each round, claims a second
 	times   []time.Duration
 }
 
 func startSubject(ctx context.Context, o *options, name string, words *os.File, path string, args ...string) (*subject, error) {
-	var said struct{ Public string }
+	var said struct{ Public, Admin, Data string }
 	p, err := start(ctx, name, &said, words, path, args...)
 	if err != nil {
 		return nil, err
@@ -140,36 +137,59 @@ func startSubject(ctx context.Context, o *options, name string, words *os.File, 
 		p.kill()
 		return nil, err
 	}
-	return &subject{process: p, load: l}, nil
+	return &subject{process: p, data: said.Data, admin: said.Admin, load: l}, nil
 }
 
-// startManna builds the server and starts it on an empty data directory.
-func startManna(ctx context.Context, o *options, data string) (*subject, error) {
-	binary := filepath.Join(o.temp, "manna")
-	if err := buildManna(ctx, binary); err != nil {
-		return nil, err
-	}
+// startManna starts the server on an empty data directory, with more in its
+// configuration and with more arguments.
+func startManna(ctx context.Context, o *options, binary, name, more string, args ...string) (*subject, error) {
 	closed, err := closedPort()
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(o.temp, "manna.yaml")
+	path := filepath.Join(o.temp, strings.ReplaceAll(name, " ", "-"))
 	opens := time.Now().UTC().Truncate(time.Second).Add(-time.Hour)
-	text := fmt.Sprintf(configuration, data, closed, opens.Format(time.RFC3339), opens.AddDate(0, 0, 1).Format(time.RFC3339)) + o.with + "\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	text := fmt.Sprintf(configuration, path+".data", closed, opens.Format(time.RFC3339), opens.AddDate(0, 0, 1).Format(time.RFC3339)) + o.with + "\n" + more
+	if err := os.WriteFile(path+".yaml", []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	words, err := os.Create(filepath.Join(o.temp, "manna.err"))
+	words, err := os.Create(path + ".err")
 	if err != nil {
 		return nil, err
 	}
 	defer words.Close()
-	s, err := startSubject(ctx, o, "manna", words, binary, "serve", "--dev", "--json", "--log", "warn", "--config", file)
+	args = append([]string{"serve", "--dev", "--json", "--log", "warn", "--config", path + ".yaml"}, args...)
+	s, err := startSubject(ctx, o, name, words, binary, args...)
 	if err != nil {
 		said, _ := os.ReadFile(words.Name())
 		return nil, fmt.Errorf("%w: %s", err, said)
 	}
 	return s, nil
+}
+
+// logged counts the claims in the log of a server that has ended, and those of them
+// that its feeder has brought to the queue. As many as were answered have to be there.
+func (s *subject) logged() (claims, fed int, err error) {
+	var at []fallbacklog.Position
+	var through fallbacklog.Position
+	for rec, err := range fallbacklog.Records(disk.OS{}, filepath.Join(s.data, "log")) {
+		if err != nil {
+			return 0, 0, err
+		}
+		switch rec.Kind {
+		case fallbacklog.Claimed:
+			at = append(at, rec.At)
+		case fallbacklog.Sent:
+			through = max(through, rec.Sent.Through)
+		}
+	}
+	for fed < len(at) && at[fed] < through {
+		fed++
+	}
+	if answered := s.load.answered(); len(at) != answered {
+		return 0, 0, fmt.Errorf("%s answered 202 to %d claims, and its log holds %d", s.process.name, answered, len(at))
+	}
+	return len(at), fed, nil
 }
 
 func (s *subject) close() {

@@ -70,7 +70,7 @@ func measureLane(ctx context.Context, dir string, rate gift.Rate, length time.Du
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	backlog := int(float64(rate) * (laneSettle + length + 5*time.Second).Seconds())
-	if err := fill(ctx, log, backlog); err != nil {
+	if err := fill(ctx, log, "p", backlog); err != nil {
 		return 0, 0, 0, err
 	}
 	engine, err := embedded.Open(ctx, embedded.Options{Log: log, Dir: filepath.Join(dir, "lanes")})
@@ -136,21 +136,26 @@ func newConsumer(log *fallbacklog.Log, engine *embedded.Queue, url string, rate 
 	}}})
 }
 
-// fill appends claims of one order each.
-func fill(ctx context.Context, log *fallbacklog.Log, claims int) error {
-	campaign := gift.Campaign{Name: "bench", ID: gift.NewCampaignID("bench"), Promise: 48 * time.Hour}
-	g := &gift.Gift{Name: "pack", Items: []gift.Item{{Name: "vip-30", Partner: "p", SKU: "V30", Quantity: 1}}}
+// fill appends claims of one order each, for a partner.
+func fill(ctx context.Context, log *fallbacklog.Log, partner string, claims int) error {
 	const batch = 1000
 	for n := 0; n < claims; {
 		var recs []*fallbacklog.Record
 		for ; n < claims && len(recs) < batch; n++ {
-			user := "u-" + strconv.Itoa(n)
-			claim := campaign.NewClaim(campaign.ID.ClaimID("", user, ""), "", "", user, g, "", nil, time.Now().UTC())
-			recs = append(recs, &fallbacklog.Record{Kind: fallbacklog.Claimed, Claim: claim})
+			recs = append(recs, &fallbacklog.Record{Kind: fallbacklog.Claimed, Claim: newClaim(partner, n)})
 		}
 		if err := log.Append(ctx, recs...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// newClaim makes the n-th user's claim. All are of one length.
+func newClaim(partner string, n int) *gift.Claim {
+	campaign := gift.Campaign{Name: "bench", ID: gift.NewCampaignID("bench"), Promise: 48 * time.Hour}
+	g := &gift.Gift{Name: "pack", Items: []gift.Item{{Name: "vip-30", Partner: partner, SKU: "V30", Quantity: 1}}}
+	user := fmt.Sprintf("u-%010d", n)
+	target := fmt.Appendf(nil, `{"wallet":"w-%010d"}`, n)
+	return campaign.NewClaim(campaign.ID.ClaimID("", user, ""), "", "", user, g, "", target, time.Now().UTC())
 }

@@ -28,6 +28,9 @@ var benches = [...]bench{
 	{"claim-http", "durable claims over HTTP, beside a bare net/http handler of the same JSON", claimHTTP},
 	{"claim", "durable claims in process, beside the disk's own write and fdatasync", claim},
 	{"lane", "how much of a partner's rate a lane with a backlog uses, and what its door sees", lane},
+	{"rocketmq", "orders from the log to the broker and out of it, beside a bare client; needs ops/local/up", rocketMQ},
+	{"guard", "claims reserved in memcached, beside bare Add; needs ops/local/up", guard},
+	{"claim-engines", "the front's processor time per claim on all engines, beside the embedded server's; needs ops/local/up", claimEngines},
 	{"build", "time of a build from an empty cache and size of the binary, beside the budget", build},
 }
 
@@ -35,10 +38,12 @@ var benches = [...]bench{
 type options struct {
 	json        bool
 	dir         string        // where the temporary directory is made
-	connections int           // claim-http
+	connections int           // claim-http, claim-engines
 	with        string        // claim-http: YAML that is added to the configuration
 	linger      time.Duration // claim
 	claimants   int           // claim
+	engines     string        // rocketmq, guard, claim-engines: the file that names the servers
+	messages    int           // rocketmq: in a round of each subject
 	rounds      int           // for each subject
 	round       time.Duration // length of one
 	out         io.Writer     // what is told while it runs
@@ -69,10 +74,12 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.json, "json", false, "print one JSON document instead of text")
 	flags.StringVar(&o.dir, "dir", "/var/tmp", "`directory` on the disk to measure on")
-	flags.IntVar(&o.connections, "connections", 128, "claim-http: connections of the load generator")
+	flags.IntVar(&o.connections, "connections", 128, "claim-http, claim-engines: connections of the load generator")
 	flags.StringVar(&o.with, "with", "", "claim-http: `YAML` added to the server's configuration, like 'log: {linger: 2ms}'")
 	flags.DurationVar(&o.linger, "linger", 500*time.Microsecond, "claim: the log's linger; that is also the server's default")
 	flags.IntVar(&o.claimants, "claimants", 2048, "claim: claims under way at a time")
+	flags.StringVar(&o.engines, "engines", "../ops/local/run/engines.yaml", "rocketmq, guard, claim-engines: `file` with the sections queue, guard, ledger and archive")
+	flags.IntVar(&o.messages, "messages", 150_000, "rocketmq: messages in a round")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each subject")
 	flags.DurationVar(&o.round, "round", 3*time.Second, "length of a round")
 	flags.Usage = func() {
@@ -118,7 +125,7 @@ func usage(format string, args ...any) error {
 func list(w io.Writer) {
 	fmt.Fprintln(w, "go -C bench run . NAME [--json]; NAME is one of")
 	for _, b := range benches {
-		fmt.Fprintf(w, "  %-12s%s\n", b.name, b.what)
+		fmt.Fprintf(w, "  %-15s%s\n", b.name, b.what)
 	}
 }
 
