@@ -203,13 +203,14 @@ func (a *Archiver) catchUp(ctx context.Context) error {
 func (a *Archiver) take(ctx context.Context, sealed []*segment) error {
 	key := a.folder + manifestName
 	m, sum, err := readManifest(ctx, a.opts.Bucket, a.opts.Log.Node())
-	if errors.Is(err, bucket.ErrNotFound) {
+	missing := errors.Is(err, bucket.ErrNotFound) // at the start, or a person has moved it away
+	if missing {
 		m, err = &Manifest{}, nil
 	}
 	switch {
 	case err != nil:
 		return err
-	case a.wrote && m.Writer != a.writer:
+	case a.wrote && !missing && m.Writer != a.writer:
 		return fmt.Errorf("%s in %s: another process archives as node %q, and wrote this at %v: give each node a name of its own; this one archives nothing until it is started again",
 			key, a.opts.Bucket, a.opts.Log.Node(), m.Written)
 	case len(m.Segments) > len(sealed):

@@ -16,15 +16,14 @@ import (
 const surveyors = 8
 
 // survey looks whether the archive has what the manifest lists, each segment once in
-// the archiver's life.
+// the archiver's life. A manifest that is made anew lists fewer than were looked at.
 func (a *Archiver) survey(ctx context.Context, sealed []*segment) error {
 	for {
-		from := int(a.archived.Load()) // consecutive from 1 on
-		part := sealed[from:len(a.manifest.Segments)]
-		if len(part) == 0 {
+		from, to := int(a.archived.Load()), len(a.manifest.Segments) // consecutive from 1 on
+		if from >= to {
 			return nil
 		}
-		part = part[:min(len(part), surveyors)]
+		part := sealed[from:min(to, from+surveyors)]
 		errs := make([]error, len(part))
 		var wg sync.WaitGroup
 		for i, s := range part {

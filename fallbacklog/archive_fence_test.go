@@ -80,6 +80,28 @@ func TestTheLaterOfTwoArchivers(t *testing.T) {
 	})
 }
 
+// TestAManifestThatIsMovedAway is made anew by the archiver that runs, as the error
+// about one that cannot be read says.
+func TestAManifestThatIsMovedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := closed(t)
+		to := crashdisk.New(2)
+		b := directory.New(to, "archive")
+		_, told, stop := telling(t, openLog(t, small(d)), b)
+		synctest.Wait()
+		before := manifestOf(t, b, "a")
+		if err := to.Remove("archive/a/manifest.json"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		after := manifestOf(t, b, "a")
+		if len(after.Segments) != len(before.Segments) || after.Writer != before.Writer || time.Since(after.Written) > time.Minute {
+			t.Errorf("the manifest is %+v, was %+v: %s", after, before, &told.text)
+		}
+		stop()
+	})
+}
+
 // TestAnotherLogOfTheSameName archives nothing: neither an empty one, nor one that
 // has more segments.
 func TestAnotherLogOfTheSameName(t *testing.T) {
