@@ -39,6 +39,23 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
+// State is where an outcome of this kind leaves an order; of other kinds, accepted.
+func (k Kind) State() gift.State {
+	switch k {
+	case Granted:
+		return gift.StateGranted
+	case Refused:
+		return gift.StateRefused
+	case Deferred:
+		return gift.StateDeferred
+	case Unknown:
+		return gift.StateUnknown
+	case Parked:
+		return gift.StateParked
+	}
+	return gift.StateAccepted
+}
+
 func (k Kind) valid() bool { return k >= Claimed && k <= Lost }
 
 // MarshalText gives the name of the kind.

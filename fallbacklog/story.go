@@ -66,18 +66,14 @@ func (s *Story) Apply(rec *Record) {
 		s.Doubt = true
 		return
 	}
-	s.Due, s.Code, s.Reason = e.Due, e.Code, e.Reason
+	s.State, s.Due, s.Code, s.Reason = rec.Kind.State(), e.Due, e.Code, e.Reason
 	switch rec.Kind {
 	case Granted:
-		s.State, s.Doubt, s.Reference, s.Voucher = gift.StateGranted, false, e.Reference, e.Voucher
-	case Refused:
-		s.State, s.Doubt = gift.StateRefused, false
-	case Deferred:
-		s.State, s.Doubt = gift.StateDeferred, false
+		s.Doubt, s.Reference, s.Voucher = false, e.Reference, e.Voucher
+	case Refused, Deferred:
+		s.Doubt = false
 	case Unknown:
-		s.State, s.Doubt = gift.StateUnknown, true
-	case Parked:
-		s.State = gift.StateParked
+		s.Doubt = true
 	}
 }
 

@@ -203,7 +203,7 @@ func Fold(events []OrderEvent) OrderState {
 		s.Run = reissue.Run
 	}
 	if outcome != nil {
-		s.State, s.Node = stateOf(outcome.Kind), outcome.Node
+		s.State, s.Node = outcome.Kind.State(), outcome.Node
 		s.Attempts, s.Queries, s.Due = outcome.Attempts, outcome.Queries, outcome.Due
 		s.Reference, s.Voucher, s.Code, s.Reason = outcome.Reference, outcome.Voucher, outcome.Code, outcome.Reason
 	}
@@ -228,20 +228,4 @@ func Fold(events []OrderEvent) OrderState {
 		s.Due = time.Time{}
 	}
 	return s
-}
-
-func stateOf(k fallbacklog.Kind) gift.State {
-	switch k {
-	case fallbacklog.Granted:
-		return gift.StateGranted
-	case fallbacklog.Refused:
-		return gift.StateRefused
-	case fallbacklog.Deferred:
-		return gift.StateDeferred
-	case fallbacklog.Unknown:
-		return gift.StateUnknown
-	case fallbacklog.Parked:
-		return gift.StateParked
-	}
-	return gift.StateAccepted
 }
