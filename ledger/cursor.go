@@ -2,9 +2,12 @@ package ledger
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"manna/gift"
 )
 
 // Cursor is a place in a list that is sorted by time, then key. A page begins
@@ -52,3 +55,38 @@ func ParseCursor(s string) (Cursor, error) {
 	}
 	return Cursor{Time: time.Unix(0, n).UTC(), Key: key}, nil
 }
+
+// Bounds are what every entry of the page that begins behind the cursor is below: its
+// time, Unix nanoseconds, and among those of that time its key.
+func (c Cursor) Bounds() (nanos int64, key string) {
+	if c.IsZero() {
+		return math.MaxInt64, ""
+	}
+	return c.Time.UnixNano(), c.Key
+}
+
+// ClaimBounds is Bounds for a list of claims. Errors: ErrCursor.
+func (c Cursor) ClaimBounds() (nanos int64, id gift.ClaimID, err error) {
+	nanos, key := c.Bounds()
+	if !c.IsZero() {
+		if id, err = gift.ParseClaimID(key); err != nil {
+			err = fmt.Errorf("%w: %w", ErrCursor, err)
+		}
+	}
+	return nanos, id, err
+}
+
+// Cut makes a page of at most limit entries out of one that may have more, and gives
+// the cursor of the next; zero where there is none.
+func Cut[E interface{ cursor() Cursor }](entries []E, limit int) (page []E, next Cursor) {
+	if len(entries) <= limit {
+		return entries, Cursor{}
+	}
+	return entries[:limit], entries[limit-1].cursor()
+}
+
+func (c ClaimRow) cursor() Cursor { return Cursor{Time: c.ClaimedAt, Key: c.ID.String()} }
+
+func (r Run) cursor() Cursor { return Cursor{Time: r.Started, Key: r.ID} }
+
+func (e Entry) cursor() Cursor { return Cursor{Time: e.Time, Key: e.Key} }

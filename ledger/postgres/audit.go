@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -61,19 +60,13 @@ func (l *Ledger) AuditLog(ctx context.Context, f ledger.AuditFilter, limit int) 
 		return nil, ledger.Cursor{}, err
 	}
 	slices.SortFunc(entries, func(a, b ledger.Entry) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Key, a.Key)) })
-	if len(entries) > limit {
-		entries = entries[:limit]
-		next = ledger.Cursor{Time: entries[limit-1].Time, Key: entries[limit-1].Key}
-	}
+	entries, next = ledger.Cut(entries, limit)
 	return entries, next, nil
 }
 
 func auditWhere(f ledger.AuditFilter) (where string, args []any) {
-	at, key := int64(math.MaxInt64), ""
-	if !f.Before.IsZero() {
-		at, key = f.Before.Time.UnixNano(), text(f.Before.Key)
-	}
-	where, args = "(at, key) < ($1::bigint, $2::text)", []any{at, key}
+	at, key := f.Before.Bounds()
+	where, args = "(at, key) < ($1::bigint, $2::text)", []any{at, text(key)}
 	and := func(condition string, arg any) {
 		args = append(args, arg)
 		where += fmt.Sprintf(" AND "+condition, len(args))

@@ -2,13 +2,10 @@ package postgres
 
 import (
 	"context"
-	"fmt"
-	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"manna/gift"
 	"manna/ledger"
 )
 
@@ -28,12 +25,9 @@ func queueAsOf(b *pgx.Batch, asOf *time.Time) {
 // UserClaims implements ledger.Claims.
 func (l *Ledger) UserClaims(ctx context.Context, user string, before ledger.Cursor, limit int) (claims []ledger.ClaimRow, asOf time.Time, next ledger.Cursor, err error) {
 	limit = ledger.Page(limit)
-	at, id := int64(math.MaxInt64), gift.ClaimID{}
-	if !before.IsZero() {
-		if id, err = gift.ParseClaimID(before.Key); err != nil {
-			return nil, time.Time{}, ledger.Cursor{}, fmt.Errorf("%w: %w", ledger.ErrCursor, err)
-		}
-		at = before.Time.UnixNano()
+	at, id, err := before.ClaimBounds()
+	if err != nil {
+		return nil, time.Time{}, ledger.Cursor{}, err
 	}
 	err = l.do(ctx, "list a user's claims", func(ctx context.Context) error {
 		b := new(pgx.Batch)
@@ -60,11 +54,7 @@ func (l *Ledger) UserClaims(ctx context.Context, user string, before ledger.Curs
 	if err != nil {
 		return nil, time.Time{}, ledger.Cursor{}, err
 	}
-	if len(claims) > limit {
-		claims = claims[:limit]
-		last := &claims[limit-1]
-		next = ledger.Cursor{Time: last.ClaimedAt, Key: last.ID.String()}
-	}
+	claims, next = ledger.Cut(claims, limit)
 	return claims, asOf, next, nil
 }
 

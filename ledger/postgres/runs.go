@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -154,12 +153,9 @@ func (l *Ledger) Run(ctx context.Context, id string) (run ledger.Run, err error)
 // Runs implements ledger.Runs.
 func (l *Ledger) Runs(ctx context.Context, before ledger.Cursor, limit int) (runs []ledger.Run, next ledger.Cursor, err error) {
 	limit = ledger.Page(limit)
-	at, key := int64(math.MaxInt64), ""
-	if !before.IsZero() {
-		at, key = before.Time.UnixNano(), text(before.Key)
-	}
+	at, key := before.Bounds()
 	err = l.do(ctx, "list runs", func(ctx context.Context) error {
-		rows, err := l.pool.Query(ctx, "SELECT "+runColumns+" FROM runs WHERE (started, id) < ($1, $2) ORDER BY started DESC, id DESC LIMIT $3", at, key, limit+1)
+		rows, err := l.pool.Query(ctx, "SELECT "+runColumns+" FROM runs WHERE (started, id) < ($1, $2) ORDER BY started DESC, id DESC LIMIT $3", at, text(key), limit+1)
 		return each(rows, err, func(row pgx.Row) error {
 			run, err := scanRun(row)
 			runs = append(runs, run)
@@ -169,10 +165,7 @@ func (l *Ledger) Runs(ctx context.Context, before ledger.Cursor, limit int) (run
 	if err != nil {
 		return nil, ledger.Cursor{}, err
 	}
-	if len(runs) > limit {
-		runs = runs[:limit]
-		next = ledger.Cursor{Time: runs[limit-1].Started, Key: runs[limit-1].ID}
-	}
+	runs, next = ledger.Cut(runs, limit)
 	return runs, next, nil
 }
 

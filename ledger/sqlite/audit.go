@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"math"
 	"slices"
 
 	"manna/ledger"
@@ -56,18 +55,12 @@ func (l *Ledger) AuditLog(ctx context.Context, f ledger.AuditFilter, limit int) 
 		}
 	}
 	slices.SortFunc(entries, func(a, b ledger.Entry) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Key, a.Key)) })
-	if len(entries) > limit {
-		entries = entries[:limit]
-		next = ledger.Cursor{Time: entries[limit-1].Time, Key: entries[limit-1].Key}
-	}
+	entries, next = ledger.Cut(entries, limit)
 	return entries, next, nil
 }
 
 func auditWhere(f ledger.AuditFilter) (where string, args []any) {
-	at, key := int64(math.MaxInt64), ""
-	if !f.Before.IsZero() {
-		at, key = f.Before.Time.UnixNano(), f.Before.Key
-	}
+	at, key := f.Before.Bounds()
 	where, args = "(at, key) < (?, ?)", []any{at, key}
 	and := func(condition string, arg any) {
 		where += " AND " + condition

@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"fmt"
-	"math"
 	"slices"
 	"time"
 
-	"manna/gift"
 	"manna/ledger"
 )
 
@@ -18,12 +15,9 @@ func (l *Ledger) UserClaims(ctx context.Context, user string, before ledger.Curs
 	limit = ledger.Page(limit)
 	// A time read before the rows promises nothing that they do not hold.
 	asOf = l.oldestAsOf()
-	at, id := int64(math.MaxInt64), gift.ClaimID{}
-	if !before.IsZero() {
-		if id, err = gift.ParseClaimID(before.Key); err != nil {
-			return nil, time.Time{}, ledger.Cursor{}, fmt.Errorf("%w: %w", ledger.ErrCursor, err)
-		}
-		at = before.Time.UnixNano()
+	at, id, err := before.ClaimBounds()
+	if err != nil {
+		return nil, time.Time{}, ledger.Cursor{}, err
 	}
 	err = l.derived.reading(ctx, func(db *sql.DB) error {
 		// Where several nodes took a claim, the first of its rows stands for it.
@@ -46,11 +40,7 @@ func (l *Ledger) UserClaims(ctx context.Context, user string, before ledger.Curs
 	if err != nil {
 		return nil, time.Time{}, ledger.Cursor{}, err
 	}
-	if len(claims) > limit {
-		claims = claims[:limit]
-		last := &claims[limit-1]
-		next = ledger.Cursor{Time: last.ClaimedAt, Key: last.ID.String()}
-	}
+	claims, next = ledger.Cut(claims, limit)
 	return claims, asOf, next, nil
 }
 

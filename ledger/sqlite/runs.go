@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"manna/ledger"
@@ -142,10 +141,7 @@ func (l *Ledger) Run(ctx context.Context, id string) (run ledger.Run, err error)
 // Runs implements ledger.Runs.
 func (l *Ledger) Runs(ctx context.Context, before ledger.Cursor, limit int) (runs []ledger.Run, next ledger.Cursor, err error) {
 	limit = ledger.Page(limit)
-	at, key := int64(math.MaxInt64), ""
-	if !before.IsZero() {
-		at, key = before.Time.UnixNano(), before.Key
-	}
+	at, key := before.Bounds()
 	err = l.kept.reading(ctx, func(db *sql.DB) error {
 		rows, err := db.QueryContext(ctx, "SELECT "+runColumns+" FROM runs WHERE (started, id) < (?, ?) ORDER BY started DESC, id DESC LIMIT ?", at, key, limit+1)
 		return each(rows, err, func() error {
@@ -157,10 +153,7 @@ func (l *Ledger) Runs(ctx context.Context, before ledger.Cursor, limit int) (run
 	if err != nil {
 		return nil, ledger.Cursor{}, err
 	}
-	if len(runs) > limit {
-		runs = runs[:limit]
-		next = ledger.Cursor{Time: runs[limit-1].Started, Key: runs[limit-1].ID}
-	}
+	runs, next = ledger.Cut(runs, limit)
 	return runs, next, nil
 }
 
