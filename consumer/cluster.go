@@ -246,7 +246,7 @@ func (d *delivering) concluded(kind fallbacklog.Kind) {
 	if err == nil {
 		// An attempt that was not counted has its number all the same.
 		a.Number, a.Began = max(d.base+d.m.Attempts, d.won.Number), d.m.Began
-		_, err = d.concluding.ask(context.Background(), ledger.Conclusion{Attempt: a, State: stateOf(kind)})
+		_, err = d.concluding.ask(context.Background(), ledger.Conclusion{Attempt: a, State: kind.State()})
 	}
 	if err != nil {
 		d.c.shared.to(d.logger, err)
@@ -360,18 +360,4 @@ func parkedInDoubt(events []ledger.OrderEvent) bool {
 		}
 	}
 	return parked == nil || parked.Code == codeUnknown
-}
-
-func stateOf(k fallbacklog.Kind) gift.State {
-	switch k {
-	case fallbacklog.Granted:
-		return gift.StateGranted
-	case fallbacklog.Refused:
-		return gift.StateRefused
-	case fallbacklog.Deferred:
-		return gift.StateDeferred
-	case fallbacklog.Unknown:
-		return gift.StateUnknown
-	}
-	return gift.StateParked
 }
