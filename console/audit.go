@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -27,14 +28,21 @@ type deed struct {
 	detail string
 }
 
+// auditor keeps the audit of what is done from one node.
+type auditor struct {
+	audits ledger.Audits
+	node   string
+	logger *slog.Logger
+}
+
 // audited does a deed between two entries of the audit: that it begins, and what
 // came of it. A deed that cannot be entered is not done. One that is done is not
 // undone because its end cannot be entered: that is an alarm.
-func (c *Console) audited(ctx context.Context, d deed, do func() (detail string, err error)) error {
+func (a auditor) audited(ctx context.Context, d deed, do func() (detail string, err error)) error {
 	ctx = context.WithoutCancel(ctx)
-	e := ledger.Entry{Who: who(d.who), Role: "admin", Action: d.action, Target: d.target, Detail: d.detail, Result: ledger.ResultBegun, Node: c.opts.Log.Node()}
-	if err := c.opts.Ledger.Audit(ctx, e); err != nil {
-		c.opts.Logger.Error("cannot write the audit; nothing was done", "action", d.action, "target", d.target, "who", e.Who, "err", err)
+	e := ledger.Entry{Who: who(d.who), Role: "admin", Action: d.action, Target: d.target, Detail: d.detail, Result: ledger.ResultBegun, Node: a.node}
+	if err := a.audits.Audit(ctx, e); err != nil {
+		a.logger.Error("cannot write the audit; nothing was done", "action", d.action, "target", d.target, "who", e.Who, "err", err)
 		return &gift.Error{Code: gift.Unavailable, Detail: "the audit cannot be written, so nothing was done; /readyz says why", RetryAfter: comeAgain}
 	}
 	// Commit point: the intent is in the audit, whatever follows.
@@ -45,8 +53,8 @@ func (c *Console) audited(ctx context.Context, d deed, do func() (detail string,
 	if detail != "" {
 		e.Detail = detail
 	}
-	if failed := c.opts.Ledger.Audit(ctx, e); failed != nil {
-		c.opts.Logger.Error("cannot write into the audit what came of a deed", "action", d.action, "target", d.target, "who", e.Who, "result", e.Result, "err", failed)
+	if failed := a.audits.Audit(ctx, e); failed != nil {
+		a.logger.Error("cannot write into the audit what came of a deed", "action", d.action, "target", d.target, "who", e.Who, "result", e.Result, "err", failed)
 	}
 	return err
 }

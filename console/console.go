@@ -22,8 +22,8 @@ import (
 	"manna/reconcile"
 )
 
-// Options are the rooms that the console looks into. All but Consumer, Outcomes,
-// Registry, Notes, Logger and Now are required.
+// Options are the rooms that the console looks into. All but Consumer, Cluster,
+// Notes, Logger and Now are required.
 type Options struct {
 	Log      *fallbacklog.Log
 	Front    *producer.Front
@@ -32,10 +32,8 @@ type Options struct {
 	Breakers *breaker.Set
 	Switches *Switches
 	Ledger   ledger.Ledger
-	// Outcomes tells what the logs of all nodes say, and Registry knows the nodes; nil
-	// where this is the only one.
-	Outcomes ledger.Outcomes
-	Registry ledger.Registry
+	// Cluster is the ledger, where other nodes may have it too; nil else.
+	Cluster ledger.Cluster
 	// Reconcile makes one run.
 	Reconcile func(context.Context, reconcile.Request) (*reconcile.Report, error)
 	// Campaigns names those that are configured now.
@@ -56,6 +54,7 @@ type Options struct {
 
 // Console serves the admin API. Its handler is safe for concurrent use.
 type Console struct {
+	auditor
 	opts    Options
 	token   [32]byte
 	started time.Time
@@ -72,7 +71,7 @@ func New(opts Options) *Console {
 	if opts.Notes == nil {
 		opts.Notes = func(context.Context) []string { return nil }
 	}
-	return &Console{opts: opts, token: sha256.Sum256([]byte(opts.Token)), started: opts.Now()}
+	return &Console{auditor: auditor{opts.Ledger, opts.Log.Node(), opts.Logger}, opts: opts, token: sha256.Sum256([]byte(opts.Token)), started: opts.Now()}
 }
 
 // Handler serves everything on the admin port.

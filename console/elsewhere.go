@@ -31,7 +31,7 @@ func (c *Console) find(ctx context.Context, id gift.OrderID) (*told, error) {
 		return nil, err
 	}
 	missing := gift.Errorf(gift.NotFound, "no order %v in the log of node %s; if it is a claim's id: manna claim %v", id, c.opts.Log.Node(), id)
-	if c.opts.Outcomes == nil {
+	if c.opts.Cluster == nil {
 		if own.Claim == nil {
 			return nil, missing
 		}
@@ -39,7 +39,7 @@ func (c *Console) find(ctx context.Context, id gift.OrderID) (*told, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
 	defer cancel()
-	row, err := c.opts.Outcomes.Order(ctx, id)
+	row, err := c.opts.Cluster.Order(ctx, id)
 	switch {
 	case err == nil && (own.Claim != nil || !row.Claim.ClaimedAt.IsZero()):
 		return c.together(own, &row), nil

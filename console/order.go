@@ -95,12 +95,12 @@ func (c *Console) claimed(ctx context.Context, id gift.ClaimID) (*gift.Claim, er
 		return nil, err
 	}
 	missing := gift.Errorf(gift.NotFound, "no claim %v in the log of node %s; if it is an order's id: manna order %v", id, c.opts.Log.Node(), id)
-	if c.opts.Outcomes == nil {
+	if c.opts.Cluster == nil {
 		return nil, missing
 	}
 	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
 	defer cancel()
-	standing, err := c.opts.Outcomes.Claim(ctx, id)
+	standing, err := c.opts.Cluster.Claim(ctx, id)
 	switch {
 	case err == nil:
 		return claimOf(&standing.Claim), nil
@@ -129,7 +129,7 @@ func (c *Console) reissue(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if s.Origin == 0 {
-		return gift.Errorf(gift.Unavailable, "order %v was claimed at node %s, and only that node has all that its partner needs: ask there", s.Order.ID, s.nodes[0])
+		return gift.Errorf(gift.BadRequest, "order %v was claimed at node %s, and only that node has all that its partner needs: ask there", s.Order.ID, s.nodes[0])
 	}
 	if s.State == gift.StateGranted || s.State == gift.StateRefused {
 		return gift.Errorf(gift.BadRequest, "order %v is %v: only an order that is not final, or parked, can be taken up again", s.Order.ID, s.State)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,18 +25,9 @@ func newNode(e *env) *cobra.Command {
 server of the configuration is asked; where none runs, the ledger is.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var got console.Nodes
-			a, c, err := e.admin()
-			if err == nil {
-				err = a.call(cmd.Context(), "GET", "/v1/admin/nodes", nil, &got)
-			}
-			if errors.Is(err, client.ErrNoServer) && c != nil {
-				got, err = node.Register(cmd.Context(), c, "", "", console.NodeRequest{})
-			}
-			if err != nil {
-				return err
-			}
-			return e.print(got, func(w io.Writer) error { return nodeTable(w, &got) })
+			return printNodes(cmd, e, func(ctx context.Context, a *admin, got *console.Nodes) error {
+				return a.call(ctx, "GET", "/v1/admin/nodes", nil, got)
+			}, func(ctx context.Context, r *console.Register) (console.Nodes, error) { return r.Nodes(ctx) })
 		},
 	}
 	cmd.AddCommand(
@@ -59,23 +52,39 @@ func newNodeDeed(e *env, use, short, long string) *cobra.Command {
 			if strings.TrimSpace(q.Why) == "" {
 				return usageError{errors.New("--why is missing: the audit keeps it")}
 			}
-			var got console.Nodes
-			a, c, err := e.admin()
-			if err == nil {
-				err = a.call(cmd.Context(), "POST", "/v1/admin/nodes/"+args[0]+"/"+verb, q, &got)
-			}
-			if errors.Is(err, client.ErrNoServer) && c != nil {
-				got, err = node.Register(cmd.Context(), c, verb, args[0], q)
-			}
-			if err != nil {
-				return err
-			}
-			return e.print(got, func(w io.Writer) error { return nodeTable(w, &got) })
+			return printNodes(cmd, e, func(ctx context.Context, a *admin, got *console.Nodes) error {
+				return a.call(ctx, "POST", "/v1/admin/nodes/"+args[0]+"/"+verb, q, got)
+			}, func(ctx context.Context, r *console.Register) (console.Nodes, error) {
+				return r.Declare(ctx, verb, args[0], q)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&q.Why, "why", "", "`reason`, for the audit")
 	cmd.Flags().StringVar(&q.Who, "who", "", "`name` of the person")
 	return cmd
+}
+
+// printNodes asks the server of the configuration or, where none runs, the ledger.
+func printNodes(cmd *cobra.Command, e *env, ask func(context.Context, *admin, *console.Nodes) error, look func(context.Context, *console.Register) (console.Nodes, error)) error {
+	ctx := cmd.Context()
+	var got console.Nodes
+	a, c, err := e.admin()
+	if err == nil {
+		err = ask(ctx, a, &got)
+	}
+	if errors.Is(err, client.ErrNoServer) && c != nil {
+		var r *console.Register
+		var register io.Closer
+		if r, register, err = node.OpenRegister(ctx, c, slog.New(slog.NewTextHandler(e.err, nil))); err != nil {
+			return err
+		}
+		defer register.Close()
+		got, err = look(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	return e.print(got, func(w io.Writer) error { return nodeTable(w, &got) })
 }
 
 func nodeTable(out io.Writer, n *console.Nodes) error {

@@ -101,10 +101,7 @@ func (n *Node) openQueue(ctx context.Context, c *config.Config) error {
 	if n.sending, err = breaker.New(queueBreaker, sendingSettings(), breaker.OnChange(n.breakerChanged)); err != nil {
 		return err
 	}
-	if err := n.restore(n.sending); err != nil {
-		return err
-	}
-	if err := n.breakers.Add(n.sending); err != nil {
+	if err := n.addBreaker(n.sending); err != nil {
 		return err
 	}
 	o := brokerOptions(c)

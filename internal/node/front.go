@@ -97,10 +97,7 @@ func (n *Node) store(c *config.Config, o memcache.Options) (*memcache.Client, er
 	}
 	n.opened(client.Close)
 	for _, b := range client.Breakers() {
-		if err := n.restore(b); err != nil {
-			return nil, err
-		}
-		if err := n.breakers.Add(b); err != nil {
+		if err := n.addBreaker(b); err != nil {
 			return nil, err
 		}
 	}

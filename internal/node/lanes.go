@@ -2,19 +2,12 @@ package node
 
 import (
 	"context"
-	"errors"
-	"path/filepath"
 
 	"manna/consumer"
 	"manna/consumer/quota"
 	"manna/consumer/quota/memcached"
-	"manna/fallbacklog"
-	"manna/gift"
 	"manna/internal/config"
 	"manna/internal/memcache"
-	"manna/ledger"
-	"manna/queue"
-	"manna/reconcile"
 )
 
 // openLanes makes the consumer, and the breakers of all partners.
@@ -54,86 +47,3 @@ func (n *Node) instances() int {
 	}
 	return n.member.with(string(RoleLanes))
 }
-
-func (n *Node) openReconciler(_ context.Context, c *config.Config) error {
-	if !n.has(RoleReconcile) {
-		return nil
-	}
-	o := reconcile.Options{
-		Log: n.log, Queue: n.queue, Lanes: n.lanes, Runs: n.ledger, Dir: filepath.Join(c.Data, "reports"),
-		BacklogUnder: c.Reconcile.BacklogUnder, Logger: n.logger, Metrics: n.registry,
-	}
-	if n.broker != nil {
-		o.Fed = n.feederName()
-	}
-	if c.Clustered() {
-		if err := n.openOthers(&o); err != nil {
-			return err
-		}
-	}
-	var err error
-	if n.reconcile, err = reconcile.New(o); err != nil {
-		return err
-	}
-	n.scheduler, err = reconcile.NewScheduler(n.reconcile, c.Reconcile.Cron)
-	return err
-}
-
-// openOthers gives the reconciler the other nodes' logs.
-func (n *Node) openOthers(o *reconcile.Options) error {
-	if n.bucket == nil {
-		o.Others = n.unarchived
-		return nil
-	}
-	archive, err := fallbacklog.OpenArchive(fallbacklog.ArchiveOptions{Bucket: n.bucket, Cache: filepath.Join(n.config.Data, "archive-cache")})
-	if err != nil {
-		return err
-	}
-	n.opened(archive.Close)
-	o.Others = reconcile.Archived(archive, n.shared, n.log.Node())
-	return nil
-}
-
-// errNoArchive: only a node's own log can be read where it is.
-var errNoArchive = errors.New("there is no archive that its log could be read from")
-
-// unarchived names the nodes whose logs nobody but themselves can read.
-func (n *Node) unarchived(ctx context.Context) (sources []reconcile.Source, err error) {
-	nodes, _, err := n.shared.Nodes(ctx)
-	for _, node := range nodes {
-		if node.Name != n.log.Node() && node.State != ledger.NodeRetired {
-			sources = append(sources, reconcile.Source{Node: node.Name, Err: errNoArchive, Remedy: "give all nodes one archive: {url: …}"})
-		}
-	}
-	return sources, err
-}
-
-// runReconcile makes a run by hand.
-func (n *Node) runReconcile(ctx context.Context, q reconcile.Request) (*reconcile.Report, error) {
-	if n.reconcile == nil {
-		return nil, gift.Errorf(gift.Unavailable, "node %s does not reconcile: ask one with the role %s", n.log.Node(), RoleReconcile)
-	}
-	return n.reconcile.Run(ctx, q)
-}
-
-// lanes are what the reconciler asks for watermarks: those that are served here or,
-// where brokers have them, those of all nodes.
-func (n *Node) lanes() map[string]reconcile.Lane {
-	lanes := make(map[string]reconcile.Lane)
-	if n.broker == nil {
-		for partner, source := range n.consumer.Sources() {
-			lanes[partner] = source
-		}
-		return lanes
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, p := range n.config.Partners {
-		lanes[p.Name] = laneFunc(func(ctx context.Context) (queue.Status, error) { return n.broker.Status(ctx, p.Name) })
-	}
-	return lanes
-}
-
-type laneFunc func(ctx context.Context) (queue.Status, error)
-
-func (f laneFunc) Status(ctx context.Context) (queue.Status, error) { return f(ctx) }

@@ -71,7 +71,7 @@ type Node struct {
 	switches  *console.Switches
 	console   *console.Console
 
-	ledgerSeen, lanesSeen *watched
+	ledgerSeen, lanesSeen *watched // lanesSeen is nil without the role
 
 	public, admin net.Listener   // public is nil without the role
 	close         []func() error // in the order in which rooms were opened
@@ -139,11 +139,12 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
-	n.ledgerSeen = newWatched("ledger", "not open yet", n.behind)
-	n.lanesSeen = newWatched("lanes", "not open yet", n.stuck)
-	if n.consumer == nil {
-		n.lanesSeen = newWatched("lanes", "", n.stuck)
-		n.lanesSeen.said = nil
+	n.ledgerSeen = newWatched("ledger", lookEvery, n.behind)
+	switch {
+	case n.consumer != nil && n.broker != nil:
+		n.lanesSeen = newWatched("lanes", askEvery, n.stuck)
+	case n.consumer != nil:
+		n.lanesSeen = newWatched("lanes", lookEvery, n.stuck)
 	}
 	n.measure()
 	token, err := secret(disk.OS{}, c.Data, TokenFile)
@@ -156,7 +157,7 @@ func (n *Node) open(ctx context.Context) error {
 		Reconcile: n.runReconcile, Campaigns: n.campaigns, NotReady: n.notReady, Notes: n.notes, Metrics: n.registry, Token: token, Version: n.opts.Version, Logger: n.logger,
 	}
 	if n.shared != nil {
-		o.Outcomes, o.Registry = n.shared, n.shared
+		o.Cluster = n.shared
 	}
 	n.console = console.New(o)
 	return nil

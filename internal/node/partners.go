@@ -79,10 +79,7 @@ func (n *Node) adopt(c *config.Config, list []*consumer.Partner) error {
 			}
 			continue
 		}
-		if err := n.restore(p.Breaker); err != nil {
-			return err
-		}
-		if err := n.breakers.Add(p.Breaker); err != nil {
+		if err := n.addBreaker(p.Breaker); err != nil {
 			return err
 		}
 	}
@@ -92,6 +89,14 @@ func (n *Node) adopt(c *config.Config, list []*consumer.Partner) error {
 		}
 	}
 	return nil
+}
+
+// addBreaker has people hold a breaker, which has the mode that they last gave it.
+func (n *Node) addBreaker(b *breaker.Breaker) error {
+	if err := n.restore(b); err != nil {
+		return err
+	}
+	return n.breakers.Add(b)
 }
 
 // restore gives a breaker the mode of its last `switched` record.

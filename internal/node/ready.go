@@ -12,9 +12,9 @@ import (
 // what the log allocates at a time.
 const minFree = 8 << 20
 
-// notReady names what keeps the node from doing its job, and waits for nobody. A node of a cluster is
-// taken out of the way of claims by it, so only what keeps it from accepting them
-// counts there: every node has the same ledger and the same queue.
+// notReady names what keeps the node from doing its job, and waits for nobody. A node
+// of a cluster is taken out of the way of claims by it, so only what keeps it from
+// accepting them counts there: every node has the same ledger and the same queue.
 func (n *Node) notReady(context.Context) []string {
 	missing := []string{}
 	if err := n.front.Ready(); err != nil {
@@ -79,9 +79,6 @@ func (n *Node) behind(ctx context.Context) []string {
 
 // stuck says what is wrong with the lanes.
 func (n *Node) stuck(ctx context.Context) (problems []string) {
-	if n.consumer == nil {
-		return nil
-	}
 	select {
 	case <-n.consumer.Opened():
 	default:

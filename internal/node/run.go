@@ -49,13 +49,13 @@ func (n *Node) Run(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, n.shut())
 		}
+		work.start("watch over the lanes", n.lanesSeen.run)
 		work.start("ages", func(ctx context.Context) error { return n.watchAges(ctx, watched) })
 	}
 	if n.feeder != nil {
 		feeding.start("feeder", n.feeder.Run)
 	}
 	work.start("watch over the ledger", n.ledgerSeen.run)
-	work.start("watch over the lanes", n.lanesSeen.run)
 	if c.Clustered() {
 		work.start("switches", n.watchSwitches)
 	}

@@ -8,8 +8,10 @@ import (
 )
 
 const (
-	// lookEvery is the pause between two looks at what may hang.
+	// lookEvery is the pause between two looks at what may hang; askEvery is that where
+	// a look is a dozen questions to servers that all nodes ask.
 	lookEvery = 500 * time.Millisecond
+	askEvery  = 5 * time.Second
 	// answersWithin is how long a look may take before that is said.
 	answersWithin = 2 * time.Second
 )
@@ -17,16 +19,17 @@ const (
 // watched is what is wrong with something that may hang, as it was seen last: whoever
 // asks a node how it is does not wait for servers. Safe for concurrent use.
 type watched struct {
-	name string
-	look func(context.Context) []string
+	name  string
+	every time.Duration
+	look  func(context.Context) []string
 
 	mu    sync.Mutex
 	said  []string
 	began time.Time // of the look under way; zero where there is none
 }
 
-func newWatched(name, before string, look func(context.Context) []string) *watched {
-	return &watched{name: name, look: look, said: []string{name + ": " + before}}
+func newWatched(name string, every time.Duration, look func(context.Context) []string) *watched {
+	return &watched{name: name, every: every, look: look, said: []string{name + ": not open yet"}}
 }
 
 // run looks again and again until ctx ends.
@@ -40,15 +43,18 @@ func (w *watched) run(ctx context.Context) error {
 		w.said, w.began = said, time.Time{}
 		w.mu.Unlock()
 		select {
-		case <-time.After(lookEvery):
+		case <-time.After(w.every):
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// now is what was seen last.
+// now is what was seen last. Nothing is wrong with what is not there, a nil watched.
 func (w *watched) now() (said []string) {
+	if w == nil {
+		return nil
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if silent := time.Since(w.began); !w.began.IsZero() && silent > answersWithin {
