@@ -116,19 +116,21 @@ func (f *Front) accept(ctx context.Context, req *Request, p *patience) (Answer, 
 	}
 }
 
-// reserve asks the guard. A guard that is down does not stop a claim: the ledger is
-// asked for a moment in its place, for two nodes that record one claim may give
-// different gifts by it.
+// reserve asks the guard. One that is down, or has forgotten what it was told, does not
+// stop a claim: the ledger is asked for a moment in its place, for two nodes that record
+// one claim may give different gifts by it.
 func (f *Front) reserve(ctx context.Context, e *entitlement, p *patience) (Reservation, error) {
 	r, err := f.guard.Reserve(ctx, e.id, e.siblings(), e.campaign.ClaimsPerUser)
-	if err == nil {
+	if err == nil && !r.Unsure {
 		return r, nil
 	}
 	if refused, ok := errors.AsType[*gift.Error](err); ok {
 		return r, refused
 	}
-	f.metrics.guardless.Inc()
-	f.guardless.Tell("claim_id", e.id, "err", err)
+	if err != nil {
+		f.metrics.guardless.Inc()
+		f.guardless.Tell("claim_id", e.id, "err", err)
+	}
 	if f.elsewhere != nil {
 		if s, err := f.elsewhere.claim(ctx, e.id, p); err == nil && s.Claim.Node != f.log.Node() {
 			f.guard.Release(e.id)

@@ -81,9 +81,10 @@
 //   - the log is poisoned: the record may or may not be there, so its stock stays
 //     taken; every claim is `unavailable` and Ready fails until the process starts
 //     again and reads what is there
-//   - the guard that several fronts share fails, or forgets: the claim goes on with
-//     what this front's own log knows, and its orders' ids make a repeat on another
-//     front harmless later; the gift that it takes there goes to nobody
+//   - the guard that several fronts share fails, or is unsure of itself: the ledger is
+//     asked in its place, for a moment, and the claim goes on with what it and this
+//     front's own log know; its orders' ids make a repeat on another front harmless
+//     later; the gift that it takes there goes to nobody
 //   - a claim is recorded on another node and cannot be read here yet: the repeat is
 //     answered by what it says itself, where the campaign leaves no choice, else
 //     `unavailable` for a moment; nothing is recorded twice

@@ -169,7 +169,7 @@ func pair(t *testing.T) (a, b *fixture, books *books, shared *knowing) {
 	books = newBooks()
 	shared = &knowing{newMemoryGuard(), map[gift.ClaimID]Recorded{}}
 	a = openNode(t, "a", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere = books })
-	b = openNode(t, "b", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere, o.Guard = books, shared })
+	b = openNode(t, "b", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere, o.Guard = books, steadfast{shared} })
 	return a, b, books, shared
 }
 
@@ -205,22 +205,38 @@ func TestClaimThatOnlyTheGuardKnowsIsMadeAnew(t *testing.T) {
 	}
 }
 
-// Without the guard the ledger is asked, for another gift by the same claim would be a
-// second one. Where it does not know or does not answer, the claim goes on.
+// Without a guard that can be relied on the ledger is asked, for another gift by the same
+// claim would be a second one. Where it does not know or does not answer, the claim goes
+// on.
 func TestWithoutTheGuardTheLedgerIsAsked(t *testing.T) {
-	books := newBooks()
-	a := openNode(t, "a", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere = books })
-	b := openNode(t, "b", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere, o.Guard = books, brokenGuard{newMemoryGuard()} })
-	made := a.claim(Request{Campaign: "show", Scene: "second", Gift: "duo", User: "u"})
-	a.clock.move(time.Second)
-	books.take(a)
-	other := b.claim(Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "u"})
-	want(t, "duplicate", other.Duplicate, true)
-	want(t, "gift", other.Claim.Gift, made.Claim.Gift)
-	want(t, "records at b", len(b.records(fallbacklog.Claimed)), 0)
-	want(t, "claim that nobody has", b.claim(Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "v"}).Duplicate, false)
-	books.is(errors.New("down"), false)
-	want(t, "claim without guard and ledger", b.claim(Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "w"}).Duplicate, false)
+	for name, guard := range map[string]Guard{"down": brokenGuard{newMemoryGuard()}, "forgetful": forgetful{newMemoryGuard()}} {
+		t.Run(name, func(t *testing.T) {
+			books := newBooks()
+			a := openNode(t, "a", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere = books })
+			b := openNode(t, "b", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere, o.Guard = books, steadfast{guard} })
+			made := a.claim(Request{Campaign: "show", Scene: "second", Gift: "duo", User: "u"})
+			a.clock.move(time.Second)
+			books.take(a)
+			for range 2 {
+				other := b.claim(Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "u"})
+				want(t, "duplicate", other.Duplicate, true)
+				want(t, "gift", other.Claim.Gift, made.Claim.Gift)
+			}
+			want(t, "records at b", len(b.records(fallbacklog.Claimed)), 0)
+			want(t, "claim that nobody has", b.claim(Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "v"}).Duplicate, false)
+			books.is(errors.New("down"), false)
+			want(t, "claim without guard and ledger", b.claim(Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "w"}).Duplicate, false)
+		})
+	}
+}
+
+// forgetful is a guard that is never sure.
+type forgetful struct{ Guard }
+
+func (g forgetful) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.ClaimID, limit int) (Reservation, error) {
+	r, err := g.Guard.Reserve(ctx, id, siblings, limit)
+	r.Unsure = r.Held
+	return r, err
 }
 
 func TestAnyFrontAnswersForAnyClaim(t *testing.T) {

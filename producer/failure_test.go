@@ -101,7 +101,7 @@ func (brokenGuard) Reserve(context.Context, gift.ClaimID, []gift.ClaimID, int) (
 }
 
 func TestClaimsGoOnWithoutTheGuard(t *testing.T) {
-	f := openFixture(t, func(o *Options) { o.Guard = brokenGuard{newMemoryGuard()} })
+	f := openFixture(t, func(o *Options) { o.Guard = steadfast{brokenGuard{newMemoryGuard()}} })
 	a := f.claim(Request{Campaign: "spring", User: "u"})
 	want(t, "first is a duplicate", a.Duplicate, false)
 	// What its own log has, the node knows without anybody.

@@ -42,10 +42,10 @@ type Options struct {
 	Dev  bool
 	// Unserved: the Front only reads for this process, and its handler is not used.
 	Unserved bool
-	// Guard keeps apart repeats that come to several nodes. It is asked after the
-	// node's own, which lives in the process and is rebuilt from the log. Nil:
-	// there is no other node.
-	Guard Guard
+	// Guard keeps apart repeats that come to several nodes; Run has to run then. It is
+	// asked after the node's own, which lives in the process and is rebuilt from the
+	// log. Nil: there is no other node.
+	Guard SharedGuard
 	// Elsewhere reads what other nodes' logs say. Nil: there is no other node.
 	Elsewhere Elsewhere
 	// Leases shares the gifts' stock with other fronts; Run has to run then. Nil:
@@ -97,6 +97,7 @@ type Front struct {
 	dev      bool
 	guard    Guard        // local, or the layers of local and the shared one
 	local    *memoryGuard // the claims of this node's log
+	shared   SharedGuard  // nil on one machine
 	stock    *stock
 	users    UserIndex
 	queue    Sender
@@ -140,11 +141,11 @@ func NewFront(ctx context.Context, opts Options) (*Front, error) {
 		opts.Now = time.Now
 	}
 	f := &Front{
-		log: opts.Log, dev: opts.Dev, local: newMemoryGuard(), stock: newStock(), users: opts.Users, queue: opts.Queue,
+		log: opts.Log, dev: opts.Dev, local: newMemoryGuard(), shared: opts.Guard, stock: newStock(), users: opts.Users, queue: opts.Queue,
 		receipts: newReceipts(opts.ReceiptKey), limits: opts.Limits, now: opts.Now,
 		unhandled:  notice.NewRepeated(opts.Logger, slog.LevelError, "claims cannot be handled"),
 		unanswered: notice.NewRepeated(opts.Logger, slog.LevelError, "requests cannot be answered"),
-		guardless:  notice.NewRepeated(opts.Logger, slog.LevelWarn, "guard is down; claims go on without it"),
+		guardless:  notice.NewRepeated(opts.Logger, slog.LevelWarn, "the guard does not answer; claims go on without it"),
 		unindexed:  notice.NewRepeated(opts.Logger, slog.LevelWarn, "the ledger cannot list users' claims; claims go on"),
 	}
 	f.snapshot.Store(opts.Snapshot)
@@ -199,14 +200,17 @@ func (f *Front) Ready() error {
 	return f.log.Err()
 }
 
-// Run does what a front does beside answering: it leases stock ahead, and watches
-// over replication. It returns nil when ctx has ended and what is left of the leases
+// Run does what a front does beside answering: it leases stock ahead, reminds the
+// shared guard of what it has forgotten, and watches over replication. It returns nil when ctx has ended and what is left of the leases
 // has been given back, so ctx ends after the last claim has been answered. On one
 // machine there is nothing to do, and it returns at once.
 func (f *Front) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	if f.stock.lessor != nil {
 		work.Go(func() { f.stock.lessor.run(ctx) })
+	}
+	if f.shared != nil {
+		work.Go(func() { f.shared.Remind(ctx, f.local.all()) })
 	}
 	if f.replication != nil {
 		work.Go(func() { f.replication.run(ctx) })

@@ -3,6 +3,8 @@ package producer
 import (
 	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"sync"
 
 	"manna/fallbacklog"
@@ -29,10 +31,23 @@ type Guard interface {
 	Find(ctx context.Context, id gift.ClaimID) (at Recorded, ok bool, err error)
 }
 
-// Reservation is a guard's answer. Exactly one of its fields is set.
+// SharedGuard is the guard that several nodes share, and that may forget what it was
+// told. It passes guardtest with Engine.Shared.
+type SharedGuard interface {
+	Guard
+	// Remind tells the guard this node's recorded claims again, as own gives them each
+	// time, wherever they have been forgotten or could not be told, until ctx ends.
+	// Until then, and while it has not begun, the guard is Unsure. It runs once.
+	Remind(ctx context.Context, own iter.Seq2[gift.ClaimID, fallbacklog.Position])
+}
+
+// Reservation is a guard's answer. Exactly one of Held, Recorded and Busy is set.
 type Reservation struct {
 	// Held: the claim is the caller's to append, and then to Commit or Release.
 	Held bool
+	// Unsure comes with Held: another node may have recorded the claim, and the guard
+	// have forgotten it.
+	Unsure bool
 	// Recorded is where the claim is recorded already.
 	Recorded Recorded
 	// Busy is closed when it is worth asking again: the request that is appending
@@ -179,6 +194,24 @@ func (g *memoryGuard) restore(id gift.ClaimID, at fallbacklog.Position) (first b
 		s.recorded[id] = at
 	}
 	return !known
+}
+
+// all gives the recorded claims, those of one shard after the other, as they are when
+// its turn comes.
+func (g *memoryGuard) all() iter.Seq2[gift.ClaimID, fallbacklog.Position] {
+	return func(yield func(gift.ClaimID, fallbacklog.Position) bool) {
+		for i := range g.shards {
+			s := &g.shards[i]
+			s.mu.Lock()
+			recorded := maps.Clone(s.recorded)
+			s.mu.Unlock()
+			for id, at := range recorded {
+				if !yield(id, at) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // len is the number of recorded claims.

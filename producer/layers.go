@@ -14,7 +14,7 @@ import (
 // accepted twice, whatever becomes of the other.
 type layers struct {
 	local  *memoryGuard
-	shared Guard
+	shared SharedGuard
 }
 
 // Reserve implements Guard. Whatever the shared guard does, no two requests of

@@ -35,14 +35,14 @@ func TestClaimOfALostLogIsRecordedAgain(t *testing.T) {
 	id := gift.NewCampaignID("spring").ClaimID("rain", "u", "")
 	shared := newMemoryGuard()
 	shared.Commit(id, 7)
-	f := openFixture(t, func(o *Options) { o.Guard = shared })
+	f := openFixture(t, func(o *Options) { o.Guard = steadfast{shared} })
 	want(t, "duplicate", f.claim(Request{Campaign: "spring", User: "u"}).Duplicate, false)
 	want(t, "repeat is a duplicate", f.claim(Request{Campaign: "spring", User: "u"}).Duplicate, true)
 }
 
 // A request that is no claim at all is not worth a call to a server.
 func TestMalformedRequestAsksNoGuard(t *testing.T) {
-	asked := &knowing{Guard: unasked{}}
+	asked := steadfast{unasked{}}
 	f := openFixture(t, func(o *Options) { o.Guard = asked })
 	f.refused(Request{Campaign: "spring", User: "a\x00b"}, gift.BadRequest)
 }
@@ -53,7 +53,7 @@ type unasked struct{ Guard }
 func TestLayersReserveOnceWhateverTheSharedGuardDoes(t *testing.T) {
 	id := gift.ClaimID{1}
 	for name, shared := range map[string]Guard{"down": brokenGuard{newMemoryGuard()}, "wiped": wiped{}} {
-		l := &layers{local: newMemoryGuard(), shared: shared}
+		l := &layers{local: newMemoryGuard(), shared: steadfast{shared}}
 		first, err := l.Reserve(t.Context(), id, nil, 0)
 		if (err == nil) != first.Held {
 			t.Errorf("%s: Reserve = %+v, %v", name, first, err)

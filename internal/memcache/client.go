@@ -131,6 +131,20 @@ func (c *Client) Breakers() []*breaker.Breaker {
 	return all
 }
 
+// Servers are the addresses that keys belong to.
+func (c *Client) Servers() []string {
+	all := make([]string, len(c.servers))
+	for i, s := range c.servers {
+		all[i] = s.address
+	}
+	return all
+}
+
+// Failures is how many exchanges with a server have failed. As long as it does not
+// change the server is most likely the same process, for a connection that outlives
+// its server fails when it is used next.
+func (c *Client) Failures(server int) int64 { return c.servers[server].failed.Load() }
+
 // Close closes the idle connections. Calls under way end by themselves.
 func (c *Client) Close() error {
 	var errs []error

@@ -86,7 +86,7 @@ func TestExpiry(t *testing.T) {
 func TestKeysKeepTheirServers(t *testing.T) {
 	servers := []string{"a:1", "b:1", "c:1", "d:1"}
 	home := func(key string, servers ...string) string {
-		return open(t, Options{Servers: servers}).pick(key).address
+		return servers[open(t, Options{Servers: servers}).Home(key)]
 	}
 	counts, moved := make(map[string]int), 0
 	for i := range 2000 {
@@ -128,7 +128,7 @@ func TestOneOfSeveralIsTakenOut(t *testing.T) {
 	for i := range 200 {
 		key := fmt.Sprint("claim", i)
 		_, err := c.Get(t.Context(), key)
-		switch home := c.pick(key).address; {
+		switch home := c.servers[c.Home(key)].address; {
 		case home == sick.Addr && !errors.Is(err, ErrDown):
 			t.Fatalf("Get of a server that hangs up = %v", err)
 		case home == sick.Addr:

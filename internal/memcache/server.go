@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
@@ -19,6 +20,7 @@ type server struct {
 	client  *memcache.Client
 	breaker *breaker.Breaker // nil where the store has no other server
 	room    chan struct{}    // a place for each call under way
+	failed  atomic.Int64     // exchanges
 	wait    time.Duration
 }
 
@@ -38,10 +40,10 @@ func (h home) Each(f func(net.Addr) error) error   { return f(h) }
 func (h home) Network() string                     { return "tcp" }
 func (h home) String() string                      { return string(h) }
 
-// pick finds a key's server: the one with the highest hash of both.
-func (c *Client) pick(key string) *server {
+// Home is which of Options.Servers a key belongs to.
+func (c *Client) Home(key string) int {
 	if len(c.servers) == 1 {
-		return c.servers[0]
+		return 0
 	}
 	if _, tail, ok := strings.Cut(key, "{"); ok {
 		if tag, _, ok := strings.Cut(tail, "}"); ok {
@@ -49,11 +51,10 @@ func (c *Client) pick(key string) *server {
 		}
 	}
 	of := hash(key)
-	var best *server
-	var most uint64
-	for _, s := range c.servers {
-		if h := mix(of ^ s.hash); best == nil || h > most || h == most && s.address < best.address {
-			best, most = s, h
+	best, most := -1, uint64(0)
+	for i, s := range c.servers {
+		if h := mix(of ^ s.hash); best < 0 || h > most || h == most && s.address < c.servers[best].address {
+			best, most = i, h
 		}
 	}
 	return best
@@ -84,7 +85,7 @@ func (c *Client) do(ctx context.Context, key string, call func(*memcache.Client)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s := c.pick(key)
+	s := c.servers[c.Home(key)]
 	store, err := c.breaker.Allow()
 	if err != nil {
 		return down(s.address, err)
@@ -107,7 +108,9 @@ func (c *Client) do(ctx context.Context, key string, call func(*memcache.Client)
 	result, err = judge(s.address, call(s.client))
 	if result == breaker.Failure {
 		// The connections that lie idle have most likely died with this one; each
-		// would fail a call of its own long after the server is back.
+		// would fail a call of its own long after the server is back. Whoever gets a new
+		// one can know by then that an exchange has failed.
+		s.failed.Add(1)
 		_ = s.client.Close()
 	}
 	return err

@@ -44,7 +44,7 @@ func (n *Node) openFront(ctx context.Context, c *config.Config) error {
 		if err != nil {
 			return err
 		}
-		if o.Guard, err = memcached.New(memcached.Options{Client: store, Node: c.Node, Prefix: c.Guard.Prefix, Keep: max(leastKeep, longestWindow(c)+24*time.Hour)}); err != nil {
+		if o.Guard, err = memcached.New(memcached.Options{Client: store, Node: c.Node, Prefix: c.Guard.Prefix, Logger: n.logger, Keep: max(leastKeep, longestWindow(c)+24*time.Hour)}); err != nil {
 			return err
 		}
 	}

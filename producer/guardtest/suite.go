@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,6 +32,9 @@ type Engine struct {
 	Open func(t *testing.T, node string) producer.Guard
 	// Shared: the engine is of several nodes.
 	Shared bool
+	// Wipe has the engine forget everything, as a restart does: calls under way fail, and
+	// connections break. Shared engines need it.
+	Wipe func(t *testing.T)
 	// Brief is Open for guards whose reservations end after a second or so; those of
 	// Open outlive the suite, however busy the machine is. Shared engines need it.
 	Brief func(t *testing.T, node string) producer.Guard
@@ -54,6 +58,7 @@ func Run(t *testing.T, e Engine) {
 		{"a user's limit holds over the nodes", true, nodesLimit},
 		{"a node that comes back takes its own reservations over", true, restart},
 		{"a reservation of a dead node ends", true, dead},
+		{"what was forgotten is told again", true, forgotten},
 	} {
 		if e.Shared || !c.shared {
 			t.Run(c.name, func(t *testing.T) { c.run(t, e) })
@@ -293,6 +298,71 @@ func restart(t *testing.T, e Engine) {
 	for i, id := range ids {
 		if r := reserve(t, after, id, ids, 2); !r.Held {
 			t.Fatalf("claim %d: Reserve = %+v, want it held: who held it is dead", i, r)
+		}
+	}
+}
+
+// forgotten has two nodes' guard wiped: neither is sure of anything until both have told
+// it again what they know.
+func forgotten(t *testing.T, e Engine) {
+	own := map[string]gift.ClaimID{"a": claims(1)[0], "b": claims(1)[0]}
+	guards := map[string]producer.SharedGuard{}
+	ctx, cancel := context.WithCancel(t.Context())
+	var reminding sync.WaitGroup
+	defer reminding.Wait()
+	defer cancel()
+	for node := range own {
+		g := e.Open(t, node).(producer.SharedGuard)
+		if r := reserve(t, g, own[node], nil, 0); !r.Held || !r.Unsure {
+			t.Fatalf("Reserve = %+v before anybody was reminded, want it held and unsure", r)
+		}
+		g.Commit(own[node], 7)
+		reminding.Go(func() {
+			g.Remind(ctx, maps.All(map[gift.ClaimID]fallbacklog.Position{own[node]: 7}))
+		})
+		guards[node] = g
+	}
+	for node := range own {
+		settle(t, guards[node])
+	}
+	e.Wipe(t)
+	for node, other := range map[string]string{"a": "b", "b": "a"} {
+		remembers(t, guards[node], own[other], producer.Recorded{Node: other, At: 7})
+	}
+}
+
+// settle waits until a guard is sure.
+func settle(t *testing.T, g producer.Guard) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		id := claims(1)[0]
+		r, err := g.Reserve(t.Context(), id, nil, 0)
+		g.Release(id)
+		if err == nil && r.Held && !r.Unsure {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Reserve = %+v, %v: the guard is not sure of itself", r, err)
+		}
+	}
+}
+
+// remembers asks for another node's claim until the guard knows it again. It may not be
+// let in by one that is sure.
+func remembers(t *testing.T, g producer.Guard, id gift.ClaimID, want producer.Recorded) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		r, err := g.Reserve(t.Context(), id, nil, 0)
+		switch {
+		case r.Held && !r.Unsure:
+			t.Fatal("a claim that another node has recorded is let in, and the guard is sure")
+		case r.Held || err != nil:
+			g.Release(id)
+		case r.Recorded == want:
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Reserve = %+v, %v, want it recorded at %+v", r, err, want)
 		}
 	}
 }

@@ -7,11 +7,18 @@
 // node died ends by itself after Options.Lease, and at once when that node comes
 // back: a crash does not eat a claim.
 //
-// Not promised: that the servers do keep it. Wiped, evicting or away, they let a
-// claim in on a second front; it has the same id there, so its orders do too, and
-// whatever delivers them recognises them. A front asks its own log first, so on
-// one front no claim gets in twice whatever happens here. The limit of claims per
-// user then holds for each front rather than for all.
+// A server that has forgotten everything says so: what it holds from then on is
+// Unsure, until every front has told it its own log's claims again. One that
+// restarted is noticed by the first call, one that was told to forget (flush_all)
+// within a second. What a front could not tell while a server was away it tells later.
+//
+// Not promised: that the servers keep single claims. Evicting or away, they let a
+// claim in on a second front, and so do those that forgot what a front told that is
+// gone itself; it has the same id there, so its orders do too, and whatever delivers
+// them recognises them, unless another gift was chosen. A front asks its own log
+// first, so on one front no claim gets in twice whatever happens here. The limit of
+// claims per user then holds for each front rather than for all: what was forgotten of
+// it is not told again.
 //
 // # Keys
 //
@@ -19,6 +26,8 @@
 //	manna:s:<claim>:<n>    where a user may make fewer claims than the scene has
 //	                       stages: one key for each that may be made, named after
 //	                       the claim of the first stage
+//	manna:t:<tag>:<node>   the server of the tag has what the node told it
+//	manna:d:<tag>          it has not what some node told it; lives for 3 s
 //
 // A value is text: "r <node> <token>" is reserved, "c <node> <position>" recorded,
 // "s <claim>" a slot taken. A reservation and its slot live for Lease, what is

@@ -12,7 +12,13 @@ import (
 )
 
 func TestGuardOnMemcached(t *testing.T) {
-	conform(t, memcachetest.Start(t, "-M").Addr, memcachetest.Start(t, "-M").Addr)
+	servers := []*memcachetest.Server{memcachetest.Start(t, "-M"), memcachetest.Start(t, "-M")}
+	conform(t, func(*testing.T) {
+		for _, s := range servers {
+			s.Kill()
+			s.Restart()
+		}
+	}, servers[0].Addr, servers[1].Addr)
 }
 
 // A server that throws claims away to make room lets them in again, on this front and

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ type Options struct {
 	Lease time.Duration
 	// Keep is how long a recorded claim is remembered; default 48 h. It has to be
 	// longer than a campaign is open.
-	Keep time.Duration
+	Keep   time.Duration
+	Logger *slog.Logger // default: none
 }
 
 const (
@@ -38,10 +40,11 @@ const (
 	tries = 8
 )
 
-// Guard implements producer.Guard. It is safe for concurrent use, and owns no
-// goroutines.
+// Guard implements producer.SharedGuard. It is safe for concurrent use, and owns no
+// goroutines but those of Remind.
 type Guard struct {
-	opts Options
+	opts     Options
+	memories []*memory // of the client's servers
 
 	mu   sync.Mutex // guards held
 	held map[gift.ClaimID]*hold
@@ -71,7 +74,14 @@ func New(o Options) (*Guard, error) {
 	if o.Keep <= 0 {
 		o.Keep = 48 * time.Hour
 	}
-	return &Guard{opts: o, held: make(map[gift.ClaimID]*hold)}, nil
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Guard{opts: o, held: make(map[gift.ClaimID]*hold)}
+	for i, address := range o.Client.Servers() {
+		g.memories = append(g.memories, newMemory(&o, i, address))
+	}
+	return g, nil
 }
 
 // Reserve implements producer.Guard.
@@ -89,6 +99,7 @@ func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.Cl
 	g.mu.Unlock()
 
 	r, err := g.take(ctx, id, mine)
+	r.Unsure = r.Held && !g.memoryOf(id).sure()
 	if err == nil && r.Held && siblings != nil {
 		if err = g.takeSlot(ctx, id, siblings[0], limit, mine); err != nil {
 			r = producer.Reservation{}
@@ -182,15 +193,22 @@ func (g *Guard) takeSlot(ctx context.Context, id, first gift.ClaimID, limit int,
 	return &gift.Error{Code: gift.LimitReached, Detail: fmt.Sprintf("one user may make %d claims in this scene, and this user has", limit)}
 }
 
-// Commit implements producer.Guard. That it fails is not told: the log has the
-// claim, and this is a hint. The client's own times bound it.
+// Commit implements producer.Guard. What cannot be told now Remind tells later. The
+// client's own times bound it.
 func (g *Guard) Commit(id gift.ClaimID, at fallbacklog.Position) {
 	ctx := context.Background()
 	defer g.drop(id)
-	_ = g.opts.Client.Set(ctx, g.key(id), []byte(recorded(g.opts.Node, at)), g.opts.Keep)
+	if err := g.tell(ctx, id, at); err != nil {
+		g.memoryOf(id).owe(at)
+	}
 	if mine := g.holder(id); mine != nil && mine.slot != "" {
 		_ = g.opts.Client.Set(ctx, mine.slot, []byte(taken(id)), g.opts.Keep)
 	}
+}
+
+// tell stores where a claim of this node is recorded.
+func (g *Guard) tell(ctx context.Context, id gift.ClaimID, at fallbacklog.Position) error {
+	return g.opts.Client.Set(ctx, g.key(id), []byte(recorded(g.opts.Node, at)), g.opts.Keep)
 }
 
 // Release implements producer.Guard. What cannot be taken back ends with its lease. The

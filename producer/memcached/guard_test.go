@@ -3,11 +3,13 @@ package memcached
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"time"
 
 	"manna/breaker"
+	"manna/fallbacklog"
 	"manna/gift"
 	"manna/internal/memcache"
 	"manna/internal/memcache/memcachetest"
@@ -16,18 +18,31 @@ import (
 )
 
 // The real server's suite is in engines_test.go; these need none.
-func TestGuard(t *testing.T) { conform(t, memcachetest.StartFake(t).Addr) }
+func TestGuard(t *testing.T) {
+	server := memcachetest.StartFake(t)
+	conform(t, restarting(server), server.Addr)
+}
 
 func TestGuardOverSeveralServers(t *testing.T) {
-	conform(t, memcachetest.StartFake(t).Addr, memcachetest.StartFake(t).Addr, memcachetest.StartFake(t).Addr)
+	a, b, c := memcachetest.StartFake(t), memcachetest.StartFake(t), memcachetest.StartFake(t)
+	conform(t, restarting(a, b, c), a.Addr, b.Addr, c.Addr)
+}
+
+// restarting has servers forget everything, and break what is connected.
+func restarting(servers ...*memcachetest.Fake) func(*testing.T) {
+	return func(*testing.T) {
+		for _, s := range servers {
+			s.Restart()
+		}
+	}
 }
 
 // conform puts guards on the servers through the suite.
-func conform(t *testing.T, servers ...string) {
+func conform(t *testing.T, wipe func(*testing.T), servers ...string) {
 	opener := func(lease time.Duration) func(t *testing.T, node string) producer.Guard {
 		return func(t *testing.T, node string) producer.Guard { return openFor(t, node, lease, servers...) }
 	}
-	guardtest.Run(t, guardtest.Engine{Shared: true, Open: opener(time.Minute), Brief: opener(time.Second)})
+	guardtest.Run(t, guardtest.Engine{Shared: true, Open: opener(time.Minute), Brief: opener(time.Second), Wipe: wipe})
 }
 
 func open(t *testing.T, node string, servers ...string) *Guard {
@@ -297,5 +312,46 @@ func TestACallerWhoHasGone(t *testing.T) {
 	}
 	if r, err := g.Reserve(t.Context(), gift.ClaimID{1}, nil, 0); err != nil || !r.Held {
 		t.Errorf("Reserve = %+v, %v, want it held", r, err)
+	}
+}
+
+// A claim that was recorded while its server took nothing is told later.
+func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
+	server := memcachetest.StartFake(t)
+	a, b := open(t, "a", server.Addr), open(t, "b", server.Addr)
+	ctx, cancel := context.WithCancel(t.Context())
+	var reminding sync.WaitGroup
+	defer reminding.Wait()
+	defer cancel()
+	id, before := gift.ClaimID{1}, gift.ClaimID{2}
+	// An earlier process of the node has told everything.
+	if err := a.opts.Client.Set(ctx, a.memoryOf(id).toldKey, []byte("t"), 0); err != nil {
+		t.Fatal(err)
+	}
+	reminding.Go(func() {
+		a.Remind(ctx, maps.All(map[gift.ClaimID]fallbacklog.Position{id: 9, before: 5}))
+	})
+	for deadline := time.Now().Add(30 * time.Second); !a.memoryOf(id).sure(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the guard is not sure of itself")
+		}
+	}
+	server.Fail(func(command, _ string) memcachetest.Fault {
+		if command == "set" {
+			return memcachetest.Lose
+		}
+		return memcachetest.None
+	})
+	a.Commit(id, 9)
+	server.Fail(nil)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		if at, ok, err := b.Find(ctx, id); err == nil && ok && at == (producer.Recorded{Node: "a", At: 9}) {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("Find = %+v, %v, %v", at, ok, err)
+		}
+	}
+	if _, ok, err := b.Find(ctx, before); ok || err != nil {
+		t.Errorf("Find = %v, %v of a claim that was told before: everything is told again", ok, err)
 	}
 }

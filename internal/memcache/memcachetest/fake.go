@@ -75,10 +75,22 @@ func (f *Fake) Wipe() {
 	clear(f.items)
 }
 
+// Restart forgets everything and closes every connection.
+func (f *Fake) Restart() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.items)
+	f.hangUp()
+}
+
 // HangUp closes every connection.
 func (f *Fake) HangUp() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.hangUp()
+}
+
+func (f *Fake) hangUp() {
 	for c := range f.conns {
 		c.Close()
 	}
