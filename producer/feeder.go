@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,76 +118,120 @@ func (f *Feeder) watermark() (fallbacklog.Position, error) {
 }
 
 // Run feeds until ctx ends, and returns nil then. Any other end is an error: the
-// log has ended or cannot be read.
+// log has ended or cannot be read. It runs once at a time.
+//
+// One batch is read while the one before is handed over, and watermarks are written
+// beside both: a queue is kept busy by a feeder that is behind.
 func (f *Feeder) Run(ctx context.Context) error {
+	work, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	batches, moved := make(chan load, 1), make(chan struct{}, 1)
+	marked := f.Through()
+	var parts sync.WaitGroup
+	for _, part := range []func() error{
+		func() error { return f.read(work, batches) },
+		func() error { return f.feedAll(work, batches, moved) },
+		func() error { return f.markAll(work, moved, &marked) },
+	} {
+		parts.Go(func() { stop(part()) })
+	}
+	parts.Wait()
+	if ctx.Err() == nil {
+		return context.Cause(work)
+	}
+	// What was fed is marked also on the way out; a restart is then spared from
+	// feeding it again.
+	return f.mark(context.WithoutCancel(ctx), &marked)
+}
+
+// load is what is handed over at once.
+type load struct {
+	msgs   []*queue.Message
+	oldest time.Time            // of its claims
+	end    fallbacklog.Position // before which there is nothing else
+}
+
+// read reads batches until the log cannot be read or ctx ends.
+func (f *Feeder) read(ctx context.Context, into chan<- load) error {
 	reader := f.opts.Log.Reader(f.Through(), fallbacklog.Claimed)
 	defer reader.Close()
-	marked, markedAt := f.Through(), time.Time{}
 	for {
-		msgs, err := f.collect(ctx, reader, marked, markedAt)
-		if err == nil {
-			err = f.feed(ctx, msgs)
-		}
-		if err == nil {
-			f.through.Store(uint64(reader.Position()))
-			f.oldest.Store(0)
-		}
-		switch {
-		case ctx.Err() != nil:
-			// What was fed is marked also on the way out; a restart is then spared
-			// from feeding it again.
-			return f.mark(context.WithoutCancel(ctx), marked)
-		case err != nil && !errors.Is(err, errMarkDue):
+		b, err := f.collect(ctx, reader)
+		if err != nil {
 			return err
 		}
-		if time.Since(markedAt) < f.opts.MarkEvery {
-			continue
-		}
-		markedAt = time.Now()
-		switch err := f.mark(ctx, marked); {
-		case err == nil:
-			marked = f.Through()
-		case errors.Is(err, disk.ErrFull):
-			f.unmarked.Tell("queue", f.opts.Name, "err", err)
-		case ctx.Err() == nil:
-			return err
+		select {
+		case into <- b:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
 
-// errMarkDue: nothing came, and what was fed is to be marked.
-var errMarkDue = errors.New("a watermark is due")
-
-// collect gathers the next batch, waiting for its first claim. It waits no longer
-// than until a watermark is due.
-func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader, marked fallbacklog.Position, markedAt time.Time) ([]*queue.Message, error) {
-	wait := ctx
-	if f.Through() > marked {
-		due, cancel := context.WithDeadline(ctx, markedAt.Add(f.opts.MarkEvery))
-		defer cancel()
-		wait = due
-	}
-	rec, err := reader.Next(wait)
+// collect gathers the next batch, waiting for its first claim.
+func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader) (b load, err error) {
+	rec, err := reader.Next(ctx)
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			return nil, errMarkDue
-		}
-		return nil, err
+		return b, err
 	}
-	f.oldest.Store(rec.Time.UnixNano())
-	var msgs []*queue.Message
+	b.oldest = rec.Time
 	for {
 		for _, order := range rec.Claim.Orders {
-			msgs = append(msgs, &queue.Message{Claim: rec.Claim, Order: order, Origin: rec.At})
+			b.msgs = append(b.msgs, &queue.Message{Claim: rec.Claim, Order: order, Origin: rec.At})
 		}
-		if len(msgs) >= f.opts.Batch {
-			return msgs, nil
+		b.end = reader.Position()
+		if len(b.msgs) >= f.opts.Batch {
+			return b, nil
 		}
 		if rec, err = reader.TryNext(); errors.Is(err, fallbacklog.ErrTail) {
-			return msgs, nil
+			return b, nil
 		}
 		if err != nil {
-			return nil, err
+			return b, err
+		}
+	}
+}
+
+// feedAll hands batches over until ctx ends.
+func (f *Feeder) feedAll(ctx context.Context, batches <-chan load, moved chan<- struct{}) error {
+	for {
+		select {
+		case b := <-batches:
+			f.oldest.Store(b.oldest.UnixNano())
+			if err := f.feed(ctx, b.msgs); err != nil {
+				return err
+			}
+			f.through.Store(uint64(b.end))
+			f.oldest.Store(0)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// markAll marks what has been fed, every MarkEvery while it moves.
+func (f *Feeder) markAll(ctx context.Context, moved <-chan struct{}, marked *fallbacklog.Position) error {
+	for {
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for f.Through() > *marked {
+			if err := f.mark(ctx, marked); errors.Is(err, disk.ErrFull) {
+				f.unmarked.Tell("queue", f.opts.Name, "err", err)
+			} else if err != nil {
+				return err
+			}
+			select {
+			case <-time.After(f.opts.MarkEvery):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 }
@@ -279,9 +324,9 @@ func (f *Feeder) park(ctx context.Context, msgs []*queue.Message, why error) err
 }
 
 // mark writes the watermark where it has moved.
-func (f *Feeder) mark(ctx context.Context, marked fallbacklog.Position) error {
+func (f *Feeder) mark(ctx context.Context, marked *fallbacklog.Position) error {
 	through := f.Through()
-	if through <= marked {
+	if through <= *marked {
 		return nil
 	}
 	rec := &fallbacklog.Record{Kind: fallbacklog.Sent, Sent: &fallbacklog.Watermark{Queue: f.opts.Name, Through: through}}
@@ -289,5 +334,6 @@ func (f *Feeder) mark(ctx context.Context, marked fallbacklog.Position) error {
 	if err := f.opts.Log.Append(ctx, rec); err != nil {
 		return fmt.Errorf("watermark of queue %s: %w", f.opts.Name, err)
 	}
+	*marked = through
 	return nil
 }
