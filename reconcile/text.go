@@ -99,7 +99,11 @@ func (r *Report) writePartners(b *strings.Builder) {
 
 func (r *Report) writeDiscrepancies(b *strings.Builder) {
 	if r.Found == 0 {
-		b.WriteString("\n  No discrepancies.\n")
+		b.WriteString("\n  No discrepancies")
+		if !r.Complete {
+			b.WriteString(" in what could be compared")
+		}
+		b.WriteString(".\n")
 		return
 	}
 	shown := r.Discrepancies[:min(len(r.Discrepancies), textListed)]
