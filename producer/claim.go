@@ -103,12 +103,10 @@ func (f *Front) accept(ctx context.Context, req *Request, p *patience) (Answer, 
 		case err != nil:
 			return Answer{}, err
 		case r.Busy != nil:
-			select {
-			case <-r.Busy:
-				continue
-			case <-ctx.Done():
-				return Answer{}, f.ours("wait for a repeat of the claim", ctx.Err())
+			if err := p.wait(ctx, r.Busy); err != nil {
+				return Answer{}, f.ours("wait for a repeat of the claim", err)
 			}
+			continue
 		case !r.Held:
 			return f.repeat(ctx, &e, r.Recorded, p)
 		}

@@ -29,6 +29,9 @@ const (
 	// patient is how long claims wait for what other nodes know, all claims of one
 	// request together.
 	patient = 250 * time.Millisecond
+	// busyFor is how long they wait for requests that are making the same claims. One
+	// on a node that died may not end before that node is back.
+	busyFor = 2 * time.Second
 	// restFor is how long a ledger is left alone that has just failed.
 	restFor = 500 * time.Millisecond
 	// lagsFor is how long it counts how far the ledger was.
@@ -37,9 +40,29 @@ const (
 	readers = 16
 )
 
-// patience is how long one request's claims go on waiting for other nodes. It
-// begins with the first wait.
-type patience struct{ until time.Time }
+// patience is how long one request's claims go on waiting. It begins with the first
+// wait.
+type patience struct {
+	until time.Time // for what other nodes know
+	busy  time.Time // for other requests
+}
+
+// wait waits until it is worth asking the guard again.
+func (p *patience) wait(ctx context.Context, busy <-chan struct{}) error {
+	if p.busy.IsZero() {
+		p.busy = time.Now().Add(busyFor)
+	}
+	timer := time.NewTimer(time.Until(p.busy))
+	defer timer.Stop()
+	select {
+	case <-busy:
+		return nil
+	case <-timer.C:
+		return &gift.Error{Code: gift.Unavailable, Detail: "another request is making this claim, and its node has not said what came of it; come again", RetryAfter: soon()}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // bound gives a context that ends with the patience.
 func (p *patience) bound(ctx context.Context) (context.Context, context.CancelFunc) {

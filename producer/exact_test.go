@@ -105,7 +105,7 @@ func (s *shop) giveUp() {
 	if err := s.lord.Lose(context.Background(), s.name, "ana"); err != nil {
 		s.t.Error(err)
 	}
-	if _, err := s.lord.Settle(context.Background(), cash, s.name, int64(len(s.claims()))); err != nil && !errors.Is(err, ledger.ErrNotFound) {
+	if _, err := s.lord.Settle(context.Background(), cash, ledger.Holder{Node: s.name}, int64(len(s.claims()))); err != nil && !errors.Is(err, ledger.ErrNotFound) {
 		s.t.Error(err)
 	}
 }

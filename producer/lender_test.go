@@ -192,13 +192,13 @@ func (l *lender) Lose(_ context.Context, node, _ string) error {
 	return nil
 }
 
-func (l *lender) Settle(_ context.Context, k ledger.StockKey, node string, used int64) (ledger.Lease, error) {
+func (l *lender) Settle(_ context.Context, k ledger.StockKey, h ledger.Holder, used int64) (ledger.Lease, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.nodes[node].up {
+	if l.nodes[h.Node].up {
 		return ledger.Lease{}, ledger.ErrHeld
 	}
-	lease, ok := l.pool(k).leases[node]
+	lease, ok := l.pool(k).leases[h.Node]
 	if !ok {
 		return lease, ledger.ErrNotFound
 	}
@@ -234,7 +234,7 @@ type landlord interface {
 	Lender
 	Join(ctx context.Context, p ledger.Process) (int64, error)
 	Lose(ctx context.Context, node, by string) error
-	Settle(ctx context.Context, k ledger.StockKey, node string, used int64) (ledger.Lease, error)
+	Settle(ctx context.Context, k ledger.StockKey, h ledger.Holder, used int64) (ledger.Lease, error)
 	Refund(ctx context.Context, refunds []ledger.Refund) error
 }
 

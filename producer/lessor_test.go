@@ -156,7 +156,7 @@ func TestMoreWasHandedOutThanTheLedgerKnows(t *testing.T) {
 		stop()
 		d = d.Kill()
 		l.Lose(t.Context(), "a", "ana")
-		if _, err := l.Settle(t.Context(), cash, "a", 1); err != nil {
+		if _, err := l.Settle(t.Context(), cash, ledger.Holder{Node: "a"}, 1); err != nil {
 			t.Fatal(err)
 		}
 		a = open()
@@ -270,7 +270,7 @@ func TestFencedFrontHandsNothingOut(t *testing.T) {
 		a.claim(Request{Campaign: "spring", User: "u"})
 		// A person gives the node up, by its log, while it is cut off.
 		l.Lose(t.Context(), "a", "ana")
-		if _, err := l.Settle(t.Context(), cash, "a", 1); err != nil {
+		if _, err := l.Settle(t.Context(), cash, ledger.Holder{Node: "a"}, 1); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * poolEvery)

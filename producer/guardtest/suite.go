@@ -59,6 +59,7 @@ func Run(t *testing.T, e Engine) {
 		{"a node that comes back takes its own reservations over", true, restart},
 		{"a reservation of a dead node ends", true, dead},
 		{"what was forgotten is told again", true, forgotten},
+		{"what a dead node recorded and could not tell", true, untold},
 	} {
 		if e.Shared || !c.shared {
 			t.Run(c.name, func(t *testing.T) { c.run(t, e) })
@@ -307,19 +308,13 @@ func restart(t *testing.T, e Engine) {
 func forgotten(t *testing.T, e Engine) {
 	own := map[string]gift.ClaimID{"a": claims(1)[0], "b": claims(1)[0]}
 	guards := map[string]producer.SharedGuard{}
-	ctx, cancel := context.WithCancel(t.Context())
-	var reminding sync.WaitGroup
-	defer reminding.Wait()
-	defer cancel()
 	for node := range own {
 		g := e.Open(t, node).(producer.SharedGuard)
 		if r := reserve(t, g, own[node], nil, 0); !r.Held || !r.Unsure {
 			t.Fatalf("Reserve = %+v before anybody was reminded, want it held and unsure", r)
 		}
 		g.Commit(own[node], 7)
-		reminding.Go(func() {
-			g.Remind(ctx, maps.All(map[gift.ClaimID]fallbacklog.Position{own[node]: 7}))
-		})
+		remind(t, g, map[gift.ClaimID]fallbacklog.Position{own[node]: 7})
 		guards[node] = g
 	}
 	for node := range own {
@@ -328,6 +323,63 @@ func forgotten(t *testing.T, e Engine) {
 	e.Wipe(t)
 	for node, other := range map[string]string{"a": "b", "b": "a"} {
 		remembers(t, guards[node], own[other], producer.Recorded{Node: other, At: 7})
+	}
+}
+
+// remind runs Remind until what it gives is called, or the test ends.
+func remind(t *testing.T, g producer.SharedGuard, own map[gift.ClaimID]fallbacklog.Position) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.Remind(ctx, maps.All(own))
+	}()
+	stop = func() {
+		cancel()
+		<-ended
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// untold has a node die that has recorded one claim, and not another, and has told
+// neither. A second node gets neither until the first is back.
+func untold(t *testing.T, e Engine) {
+	ids := claims(3)
+	before, made, left := ids[0], ids[1], ids[2]
+	own := map[gift.ClaimID]fallbacklog.Position{before: 5}
+	a := e.Open(t, "a").(producer.SharedGuard)
+	stop := remind(t, a, own)
+	settle(t, a)
+	wantHeld(t, a, made)
+	wantHeld(t, a, left)
+	stop()
+
+	b := e.Open(t, "b").(producer.SharedGuard)
+	remind(t, b, nil)
+	settle(t, b)
+	for _, id := range []gift.ClaimID{made, left} {
+		closed(t, wantBusy(t, b, id))
+		wantBusy(t, b, id)
+	}
+	own[made] = 7
+	remind(t, e.Open(t, "a").(producer.SharedGuard), own)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		r := reserve(t, b, made, nil, 0)
+		if r.Held {
+			t.Fatal("a claim that a dead node had recorded is let in")
+		}
+		if r.Recorded == (producer.Recorded{Node: "a", At: 7}) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Reserve = %+v, want it recorded by a", r)
+		}
+	}
+	for deadline := time.Now().Add(patience); !reserve(t, b, left, nil, 0).Held; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a claim that no log has stays with a node that is back")
+		}
 	}
 }
 

@@ -3,9 +3,10 @@
 // # Promise
 //
 // As long as the servers keep what they are given, one claim is held by one front
-// at a time, and a recorded claim is found by every front. A reservation whose
-// node died ends by itself after Options.Lease, and at once when that node comes
-// back: a crash does not eat a claim.
+// at a time, and a recorded claim is found by every front. A reservation whose node
+// died stays, for nobody else can know whether that node's log has the claim: it ends
+// when the node is back and has told what its log has, or else after Options.Lease. A
+// crash neither eats a claim nor doubles it.
 //
 // A server that has forgotten everything says so: what it holds from then on is
 // Unsure, until every front has told it its own log's claims again. One that
@@ -30,8 +31,10 @@
 //	manna:d:<tag>          it has not what some node told it; lives for 3 s
 //
 // A value is text: "r <node> <token>" is reserved, "c <node> <position>" recorded,
-// "s <claim>" a slot taken. A reservation and its slot live for Lease, what is
-// recorded for Keep.
+// "s <claim>" a slot taken. A reservation lives for Lease, its slot for 5 s, and what is
+// recorded for Keep. A token begins with the process's incarnation; under t is the word
+// of a process, "<incarnation> <position>": what its log had when it started has been
+// told, and of what came later everything before the position.
 //
 // # States of a key
 //

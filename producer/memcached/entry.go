@@ -24,6 +24,9 @@ func (g *Guard) key(id gift.ClaimID) string {
 	return string(hex.AppendEncode(append(append(room[:0], g.opts.Prefix...), "g:"...), id[:]))
 }
 
+// tokenMark ends the incarnation that a token begins with.
+const tokenMark = "."
+
 func reserved(node, token string) string { return "r " + node + " " + token }
 
 func recorded(node string, at fallbacklog.Position) string {

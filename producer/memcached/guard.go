@@ -23,8 +23,9 @@ type Options struct {
 	// Prefix begins every key; default "manna:". Clusters that share servers need
 	// one each.
 	Prefix string
-	// Lease is how long a reservation lives, at least; default 5 s. It has to be
-	// longer than an append takes, or two fronts may record one claim.
+	// Lease is how long a reservation lives, at least, whose front died and does not
+	// come back; default 5 min. Until then nobody can know whether that front's log has
+	// the claim.
 	Lease time.Duration
 	// Keep is how long a recorded claim is remembered; default 48 h. It has to be
 	// longer than a campaign is open.
@@ -36,6 +37,8 @@ const (
 	// askAgain is when one who met another node's reservation should ask again. It
 	// is a few commits long.
 	askAgain = 20 * time.Millisecond
+	// slotLease is how long a slot lives whose claim was not recorded.
+	slotLease = 5 * time.Second
 	// tries bounds how often a key that changes under our hands is looked at.
 	tries = 8
 )
@@ -43,8 +46,9 @@ const (
 // Guard implements producer.SharedGuard. It is safe for concurrent use, and owns no
 // goroutines but those of Remind.
 type Guard struct {
-	opts     Options
-	memories []*memory // of the client's servers
+	opts        Options
+	incarnation string    // of this process; begins its tokens
+	memories    []*memory // of the client's servers
 
 	mu   sync.Mutex // guards held
 	held map[gift.ClaimID]*hold
@@ -53,6 +57,7 @@ type Guard struct {
 // hold is a claim that a request of this process holds, or asks for just now.
 type hold struct {
 	token string
+	since time.Time
 	slot  string        // the key of the slot that it took; "" where none is needed
 	ended chan struct{} // closed when it is no longer held; nil until somebody waits for that
 }
@@ -69,7 +74,7 @@ func New(o Options) (*Guard, error) {
 		o.Prefix = "manna:"
 	}
 	if o.Lease <= 0 {
-		o.Lease = 5 * time.Second
+		o.Lease = 5 * time.Minute
 	}
 	if o.Keep <= 0 {
 		o.Keep = 48 * time.Hour
@@ -77,7 +82,7 @@ func New(o Options) (*Guard, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Guard{opts: o, held: make(map[gift.ClaimID]*hold)}
+	g := &Guard{opts: o, incarnation: rand.Text(), held: make(map[gift.ClaimID]*hold)}
 	for i, address := range o.Client.Servers() {
 		g.memories = append(g.memories, newMemory(&o, i, address))
 	}
@@ -86,7 +91,7 @@ func New(o Options) (*Guard, error) {
 
 // Reserve implements producer.Guard.
 func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.ClaimID, limit int) (producer.Reservation, error) {
-	mine := &hold{token: rand.Text()}
+	mine := &hold{token: g.incarnation + tokenMark + rand.Text(), since: time.Now()}
 	g.mu.Lock()
 	if other := g.held[id]; other != nil {
 		defer g.mu.Unlock()
@@ -142,9 +147,14 @@ func (g *Guard) take(ctx context.Context, id gift.ClaimID, mine *hold) (producer
 		case found.recorded:
 			return producer.Reservation{Recorded: g.place(found)}, nil
 		case found.node != g.opts.Node:
-			return producer.Reservation{Busy: after(askAgain)}, nil
+			if gone, err := g.gone(ctx, id, found); err != nil {
+				return producer.Reservation{}, err
+			} else if !gone {
+				return producer.Reservation{Busy: after(askAgain)}, nil
+			}
 		}
-		// No request of this process holds it, or it would have been busy.
+		// No request of this process holds it, or it would have been busy; nor does one of
+		// another process that lives.
 		switch err := g.opts.Client.Swap(ctx, item, []byte(value), g.opts.Lease); err {
 		case nil:
 			return producer.Reservation{Held: true}, nil
@@ -168,7 +178,7 @@ func (g *Guard) takeSlot(ctx context.Context, id, first gift.ClaimID, limit int,
 	value := taken(id)
 	for n := range limit {
 		key := fmt.Sprintf("%ss:{%x}:%d", g.opts.Prefix, first[:], n)
-		err := g.opts.Client.Add(ctx, key, []byte(value), g.opts.Lease)
+		err := g.opts.Client.Add(ctx, key, []byte(value), slotLease)
 		if err != nil && unclear(err) {
 			item, lookErr := g.opts.Client.Get(ctx, key)
 			switch {
@@ -200,6 +210,8 @@ func (g *Guard) Commit(id gift.ClaimID, at fallbacklog.Position) {
 	defer g.drop(id)
 	if err := g.tell(ctx, id, at); err != nil {
 		g.memoryOf(id).owe(at)
+	} else {
+		g.memoryOf(id).raise(at)
 	}
 	if mine := g.holder(id); mine != nil && mine.slot != "" {
 		_ = g.opts.Client.Set(ctx, mine.slot, []byte(taken(id)), g.opts.Keep)
@@ -252,6 +264,18 @@ func (g *Guard) free(ctx context.Context, key, value string) {
 	if err == nil && string(item.Value) == value {
 		_ = g.opts.Client.Swap(ctx, item, nil, -1)
 	}
+}
+
+// oldest is since when the oldest hold has been there; now where there is none.
+func (g *Guard) oldest(now time.Time) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, h := range g.held {
+		if h.since.Before(now) {
+			now = h.since
+		}
+	}
+	return now
 }
 
 func (g *Guard) holder(id gift.ClaimID) *hold {

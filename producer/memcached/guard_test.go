@@ -325,7 +325,7 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	defer cancel()
 	id, before := gift.ClaimID{1}, gift.ClaimID{2}
 	// An earlier process of the node has told everything.
-	if err := a.opts.Client.Set(ctx, a.memoryOf(id).toldKey, []byte("t"), 0); err != nil {
+	if err := a.opts.Client.Set(ctx, a.memoryOf(id).wordKey, []byte(word{"before", 100}.String()), 0); err != nil {
 		t.Fatal(err)
 	}
 	reminding.Go(func() {
