@@ -17,11 +17,13 @@ import (
 
 func newInit(e *env) *cobra.Command {
 	var force bool
+	var engines string
 	cmd := &cobra.Command{
 		Use:   "init [FILE]",
 		Short: "Write a commented configuration to begin with",
 		Long: "Writes a commented configuration (default: the file of --config) that `manna serve --dev`\n" +
-			"runs as it is, beside `manna partner-sim`. An existing file is left alone.",
+			"runs as it is, beside `manna partner-sim`. An existing file is left alone. With --engines\n" +
+			"it stands on the servers of a file that ops/local/up wrote.",
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: arguments(files("yaml", "yml")),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -29,7 +31,7 @@ func newInit(e *env) *cobra.Command {
 			if len(args) == 1 {
 				file = args[0]
 			}
-			if err := writeStarter(file, force); err != nil {
+			if err := writeStarter(file, engines, force); err != nil {
 				return err
 			}
 			next := nextCommands(file)
@@ -46,15 +48,26 @@ func newInit(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite an existing file")
+	cmd.Flags().StringVar(&engines, "engines", "", "`file` with queue, guard, ledger and archive on servers, like ops/local/run/engines.yaml")
+	completeFlag(cmd, "engines", files("yaml", "yml"))
 	return cmd
 }
 
-func writeStarter(file string, force bool) error {
+func writeStarter(file, engines string, force bool) error {
+	var sections string
+	rights := fs.FileMode(0o644)
+	if engines != "" {
+		var err error
+		if _, sections, err = config.ReadEngines(engines); err != nil {
+			return err
+		}
+		rights = 0o600 // it has passwords
+	}
 	mode := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if force {
 		mode = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	}
-	f, err := os.OpenFile(file, mode, 0o644)
+	f, err := os.OpenFile(file, mode, rights)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists already: name another file, or overwrite it with --force", file)
 	}
@@ -64,7 +77,7 @@ func writeStarter(file string, force bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot write the configuration: %w: name a file in a directory that you may write to", err)
 	}
-	_, err = f.Write(config.Starter(time.Now()))
+	_, err = f.Write(config.Starter(time.Now(), sections))
 	return errors.Join(err, f.Close())
 }
 

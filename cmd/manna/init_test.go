@@ -25,6 +25,33 @@ func TestInit(t *testing.T) {
 	}
 }
 
+func TestInitWithEngines(t *testing.T) {
+	t.Chdir(t.TempDir())
+	sections := `queue: {engine: rocketmq, nameservers: ["127.0.0.1:9876"]}
+guard: {engine: memcached, servers: ["127.0.0.1:11211"]}
+ledger: {engine: postgres, dsn: "postgres://manna@127.0.0.1/manna"}
+archive: {url: "s3://manna?endpoint=http://127.0.0.1:7070"}`
+	if err := os.WriteFile("engines.yaml", []byte(sections), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errOut := command(t, "init", "--engines", "engines.yaml"); code != exitDone {
+		t.Fatalf("got exit code %d and %q", code, errOut)
+	}
+	code, out, errOut := command(t, "check", "--offline")
+	if code != exitDone || strings.Contains(out, "warning") || !strings.Contains(out, "queue rocketmq, guard memcached, ledger postgres; archive s3://manna") {
+		t.Errorf("got exit code %d\n%s%s", code, out, errOut)
+	}
+	if info, err := os.Stat("manna.yaml"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file with passwords: %v, %v", info.Mode(), err)
+	}
+	if err := os.WriteFile("engines.yaml", []byte("queue: {engine: embedded}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errOut := command(t, "init", "--engines", "engines.yaml", "other.yaml"); code != exitWrong || !strings.Contains(errOut, "engines.yaml") {
+		t.Errorf("a file without servers: got exit code %d and %q", code, errOut)
+	}
+}
+
 func TestInitNeverOverwrites(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a file.yaml")
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {

@@ -368,7 +368,7 @@ campaigns:
 
 func TestStarter(t *testing.T) {
 	now := time.Date(2027, 2, 5, 20, 17, 3, 0, time.FixedZone("", 8*60*60))
-	c := mustParse(t, string(Starter(now)))
+	c := mustParse(t, string(Starter(now, "")))
 	if len(c.Warnings) > 0 {
 		t.Errorf("warnings: %v", Errors(c.Warnings))
 	}

@@ -17,18 +17,24 @@ campaigns: {none: {opens: 2027-01-01T00:00:00Z, closes: 2027-01-02T00:00:00Z, gi
 // a cluster and no more, as ops/local/up writes it. The other sections of what it
 // gives mean nothing.
 func LoadEngines(file string) (*Config, error) {
+	c, _, err := ReadEngines(file)
+	return c, err
+}
+
+// ReadEngines is LoadEngines that also gives the file's text.
+func ReadEngines(file string) (c *Config, text string, err error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	c, err := Parse(file, append(b, enginesStub...), os.LookupEnv)
-	if err != nil {
-		return nil, err
+	text = strings.TrimSuffix(string(b), "\n") + "\n"
+	if c, err = Parse(file, []byte(text+enginesStub), os.LookupEnv); err != nil {
+		return nil, "", err
 	}
 	if !c.Clustered() || c.Archive.URL == "" {
-		return nil, fmt.Errorf("%s: a cluster needs all of queue, guard, ledger and archive on servers, as ops/local/up writes them", file)
+		return nil, "", fmt.Errorf("%s: a cluster needs all of queue, guard, ledger and archive on servers, as ops/local/up writes them", file)
 	}
-	return c, nil
+	return c, text, nil
 }
 
 // EngineSections writes those sections with a name of its own in all of them: as the
