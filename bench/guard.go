@@ -126,7 +126,7 @@ func (w *guardWorld) turn(ctx context.Context, sum *spent) error {
 		ours[i], keys[i] = w.name+":g:"+text, w.name+":b:"+text
 	}
 	// As long as the guard's own values.
-	reserved, recorded := []byte("r bench "+rand.Text()), []byte("c bench 4294967296")
+	reserved, recorded := []byte("r bench "+rand.Text()[:13]+".zzzz"), []byte("c bench 4294967296")
 	expires := int32(guardKeep.Seconds())
 	steps := []struct {
 		took *time.Duration

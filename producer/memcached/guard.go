@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"manna/fallbacklog"
@@ -47,7 +49,8 @@ const (
 // goroutines but those of Remind.
 type Guard struct {
 	opts        Options
-	incarnation string    // of this process; begins its tokens
+	incarnation string // of this process; begins its tokens
+	tokens      atomic.Uint64
 	memories    []*memory // of the client's servers
 
 	mu   sync.Mutex // guards held
@@ -82,7 +85,7 @@ func New(o Options) (*Guard, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Guard{opts: o, incarnation: rand.Text(), held: make(map[gift.ClaimID]*hold)}
+	g := &Guard{opts: o, incarnation: rand.Text()[:13], held: make(map[gift.ClaimID]*hold)}
 	for i, address := range o.Client.Servers() {
 		g.memories = append(g.memories, newMemory(&o, i, address))
 	}
@@ -91,7 +94,7 @@ func New(o Options) (*Guard, error) {
 
 // Reserve implements producer.Guard.
 func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.ClaimID, limit int) (producer.Reservation, error) {
-	mine := &hold{token: g.incarnation + tokenMark + rand.Text(), since: time.Now()}
+	mine := &hold{token: g.token(), since: time.Now()}
 	g.mu.Lock()
 	if other := g.held[id]; other != nil {
 		defer g.mu.Unlock()
@@ -115,6 +118,11 @@ func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.Cl
 		g.drop(id)
 	}
 	return r, err
+}
+
+// token gives one that no other request has.
+func (g *Guard) token() string {
+	return g.incarnation + tokenMark + strconv.FormatUint(g.tokens.Add(1), 36)
 }
 
 // take asks for a claim's key until it has it or knows who does.
