@@ -125,8 +125,17 @@ func (g *Guard) token() string {
 	return g.incarnation + tokenMark + strconv.FormatUint(g.tokens.Add(1), 36)
 }
 
-// take asks for a claim's key until it has it or knows who does.
+// take asks for a claim's key until it has it or knows who does. A server that is slow
+// once is asked once more: a claim that goes on without the guard may be a second one.
 func (g *Guard) take(ctx context.Context, id gift.ClaimID, mine *hold) (producer.Reservation, error) {
+	r, err := g.tryTake(ctx, id, mine)
+	if errors.Is(err, memcache.ErrDown) && ctx.Err() == nil {
+		r, err = g.tryTake(ctx, id, mine)
+	}
+	return r, err
+}
+
+func (g *Guard) tryTake(ctx context.Context, id gift.ClaimID, mine *hold) (producer.Reservation, error) {
 	key, value := g.key(id), reserved(g.opts.Node, mine.token)
 	for range tries {
 		added := g.opts.Client.Add(ctx, key, []byte(value), g.opts.Lease)

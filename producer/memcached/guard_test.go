@@ -117,6 +117,19 @@ func TestAnAddWhoseAnswerWasLostIsReadBack(t *testing.T) {
 		fake := memcachetest.StartFake(t)
 		g := open(t, "a", fake.Addr)
 		fake.Fail(once("add", memcachetest.Lose))
+		if r, err := g.Reserve(t.Context(), id, nil, 0); err != nil || !r.Held {
+			t.Fatalf("Reserve = %+v, %v, want it held", r, err)
+		}
+	})
+	t.Run("nor was the next", func(t *testing.T) {
+		fake := memcachetest.StartFake(t)
+		g := open(t, "a", fake.Addr)
+		fake.Fail(func(command, _ string) memcachetest.Fault {
+			if command == "add" {
+				return memcachetest.Lose
+			}
+			return memcachetest.None
+		})
 		if r, err := g.Reserve(t.Context(), id, nil, 0); !errors.Is(err, memcache.ErrDown) {
 			t.Fatalf("Reserve = %+v, %v, want %v", r, err, memcache.ErrDown)
 		}
