@@ -2,6 +2,8 @@ package queuetest
 
 import (
 	"context"
+	"flag"
+	"strconv"
 	"testing"
 	"time"
 
@@ -12,10 +14,24 @@ import (
 	"manna/queue"
 )
 
+// checks sets how many runs a property makes, unless somebody asks for another number.
+func checks(t *testing.T, n int) {
+	if n == 0 {
+		n = 25
+	}
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(strconv.Itoa(n)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Value.Set(f.DefValue) })
+	}
+}
+
 // property drives an engine at random, with power losses, and holds it to the
 // contract: every order that has no final outcome is covered by a watermark, and
 // received in the end.
 func property(t *testing.T, e Engine) {
+	checks(t, e.Checks)
 	rapid.Check(t, func(rt *rapid.T) {
 		p := &machine{w: newWorld(rt, e), orders: map[gift.OrderID]*placed{}}
 		rt.Repeat(map[string]func(*rapid.T){

@@ -33,6 +33,9 @@ type Engine struct {
 	// Queues is in how many queues the engine spreads a lane, if in several. First
 	// deliveries then come in order of age about, not exactly.
 	Queues int
+	// Checks is how many runs the property makes; default 25. -rapid.checks asks for
+	// another number.
+	Checks int
 }
 
 // patience is how long a message that must come may take.
