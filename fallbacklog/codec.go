@@ -190,54 +190,58 @@ func decodeRecord(kind Kind, b []byte) (*Record, error) {
 	return rec, nil
 }
 
+// decodeClaim reads a claim. Its strings are parts of one copy of b: they come and go
+// together, and a string for each is most of what a claim would cost.
 func decodeClaim(c *gift.Claim, b []byte) error {
+	text := string(b)
 	return eachField(b, func(f field) error {
 		switch f.num {
 		case 1:
 			return f.id((*[16]byte)(&c.ID))
 		case 2:
-			c.Campaign = string(f.bytes)
+			c.Campaign = f.in(text)
 		case 3:
-			c.Scene = string(f.bytes)
+			c.Scene = f.in(text)
 		case 4:
-			c.Stage = string(f.bytes)
+			c.Stage = f.in(text)
 		case 5:
-			c.User = string(f.bytes)
+			c.User = f.in(text)
 		case 6:
-			c.Gift = string(f.bytes)
+			c.Gift = f.in(text)
 		case 7:
-			c.Platform = string(f.bytes)
+			c.Platform = f.in(text)
 		case 8:
-			c.Target = json.RawMessage(string(f.bytes))
+			c.Target = json.RawMessage(f.in(text))
 		case 9:
 			c.ClaimedAt = f.time()
 		case 10:
 			c.DeliverBy = f.time()
 		case 11:
 			c.Orders = append(c.Orders, gift.Order{})
-			return decodeOrder(&c.Orders[len(c.Orders)-1], f.bytes)
+			return decodeOrder(&c.Orders[len(c.Orders)-1], f.bytes, f.in(text))
 		}
 		return nil
 	})
 }
 
-func decodeOrder(o *gift.Order, b []byte) error {
+// decodeOrder reads an order. Its strings are parts of text, which is b's.
+func decodeOrder(o *gift.Order, b []byte, text string) error {
 	return eachField(b, func(f field) error {
 		switch f.num {
 		case 1:
 			return f.id((*[16]byte)(&o.ID))
 		case 2:
-			o.Item = string(f.bytes)
+			o.Item = f.in(text)
 		case 3:
-			o.Partner = string(f.bytes)
+			o.Partner = f.in(text)
 		case 4:
-			o.SKU = string(f.bytes)
+			o.SKU = f.in(text)
 		case 5:
 			o.Quantity = f.int()
 		case 6:
 			o.Amount = f.int()
 		case 7:
-			o.Currency = string(f.bytes)
+			o.Currency = f.in(text)
 		}
 		return nil
 	})
@@ -332,12 +336,18 @@ func putTime(b []byte, num protowire.Number, t time.Time) []byte {
 	return protowire.AppendFixed64(protowire.AppendTag(b, num, protowire.Fixed64Type), uint64(t.UnixNano()))
 }
 
-// field is one decoded field: bytes for length-delimited ones, uint for the rest.
+// field is one decoded field: bytes for length-delimited ones, which end at end, and
+// uint for the rest.
 type field struct {
 	num   protowire.Number
 	bytes []byte
+	end   int
 	uint  uint64
 }
+
+// in is the part of text that has the field's bytes, where text is what eachField was
+// given.
+func (f field) in(text string) string { return text[f.end-len(f.bytes) : f.end] }
 
 func (f field) int() int64 { return protowire.DecodeZigZag(f.uint) }
 
@@ -354,6 +364,7 @@ func (f field) id(into *[16]byte) error {
 var errWire = errors.New("payload is not valid wire format")
 
 func eachField(b []byte, do func(field) error) error {
+	size := len(b)
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -374,10 +385,11 @@ func eachField(b []byte, do func(field) error) error {
 		if n < 0 {
 			return errWire
 		}
+		b = b[n:]
+		f.end = size - len(b)
 		if err := do(f); err != nil {
 			return err
 		}
-		b = b[n:]
 	}
 	return nil
 }

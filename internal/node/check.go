@@ -72,8 +72,14 @@ func checkQueue(ctx context.Context, c *config.Config) (string, error) {
 	for _, p := range c.Partners {
 		partners = append(partners, p.Name)
 	}
-	brokers, err := rocketmq.Check(ctx, brokerOptions(c), partners...)
-	return strings.Join(brokers, ", "), err
+	brokers, missing, err := rocketmq.Check(ctx, brokerOptions(c), partners...)
+	found := strings.Join(brokers, ", ")
+	if len(missing) > 0 {
+		// Whether there were some before, the brokers cannot tell.
+		found += fmt.Sprintf("; %d topics are not there and will be made (%s): if this cluster has worked before, a broker has lost its store, and manna reconcile brings back what was in it",
+			len(missing), strings.Join(missing, ", "))
+	}
+	return found, err
 }
 
 func checkGuard(ctx context.Context, c *config.Config) (string, error) {

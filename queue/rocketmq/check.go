@@ -10,11 +10,12 @@ import (
 // Check sees whether a queue with these options would work, and the lanes of these
 // partners: every name server is asked, every broker's timer, and every topic that
 // is there already. It creates and sends nothing and joins no group. It returns the
-// brokers that it found, as name=address, and all that is wrong, each with its
-// remedy; what is only away is ErrAway.
-func Check(ctx context.Context, opts Options, partners ...string) (brokers []string, err error) {
+// brokers that it found, as name=address, the topics that are not there, which Open
+// and Lane create, and all that is wrong, each with its remedy; what is only away is
+// ErrAway.
+func Check(ctx context.Context, opts Options, partners ...string) (brokers, missing []string, err error) {
 	if err := opts.complete(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -31,7 +32,7 @@ func Check(ctx context.Context, opts Options, partners ...string) (brokers []str
 		}
 	}
 	if len(good) == 0 {
-		return nil, failed
+		return nil, nil, failed
 	}
 	c := &cluster{wire: w, nameServers: good, name: opts.Cluster}
 	masters, err := c.ready(ctx)
@@ -40,17 +41,26 @@ func Check(ctx context.Context, opts Options, partners ...string) (brokers []str
 		brokers = append(brokers, name+"="+addr)
 	}
 	slices.Sort(brokers)
-	failed = errors.Join(failed, c.inspect(ctx, marksOf(opts.Group), 1))
+	inspect := func(topic string, queues int) {
+		err := c.enough(ctx, topic, queues)
+		if errors.Is(err, errNoTopic) {
+			missing = append(missing, topic)
+			return
+		}
+		failed = errors.Join(failed, err)
+	}
+	inspect(marksOf(opts.Group), 1)
 	for _, partner := range partners {
 		t, err := topicsOf(opts.Group, partner)
-		failed = errors.Join(failed, err)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
 		for _, topic := range t.of {
-			if err == nil {
-				failed = errors.Join(failed, c.inspect(ctx, topic, opts.Queues))
-			}
+			inspect(topic, opts.Queues)
 		}
 	}
-	return brokers, failed
+	return brokers, missing, failed
 }
 
 // ready sees that the masters answer and have timers, and lists them.
@@ -69,13 +79,4 @@ func (c *cluster) ready(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return masters, failed
-}
-
-// inspect sees whether a topic has as many queues as it should, if it is there.
-func (c *cluster) inspect(ctx context.Context, topic string, queues int) error {
-	err := c.enough(ctx, topic, queues)
-	if errors.Is(err, errNoTopic) {
-		return nil
-	}
-	return err
 }

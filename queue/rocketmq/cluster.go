@@ -310,63 +310,6 @@ func (c *cluster) commit(ctx context.Context, group string, s shard, at int64) e
 	return nil
 }
 
-// pulled is the answer to a pull.
-type pulled struct {
-	msgs []stored
-	next int64 // where to go on
-	more bool  // there is more at next
-	// moved: the broker has no message at the offset asked for and never will.
-	moved bool
-}
-
-// The flags of a pull: hold it while there is nothing; the subscription comes
-// with it. Neither commits anything.
-const (
-	pullHold      = 2
-	pullSubscribe = 4
-)
-
-// pull reads messages from an offset on, waiting up to hold where there is none.
-// It takes part in nothing: whoever pulls is no member of the group.
-func (c *cluster) pull(ctx context.Context, group string, s shard, from int64, limit int, hold time.Duration) (p pulled, err error) {
-	flags := pullSubscribe
-	if hold > 0 {
-		flags |= pullHold
-	}
-	a, err := c.wire.call(ctx, s.addr, reqPull, s.fields(
-		"consumerGroup", group, "queueOffset", strconv.FormatInt(from, 10), "maxMsgNums", strconv.Itoa(limit),
-		"sysFlag", strconv.Itoa(flags), "commitOffset", "0", "suspendTimeoutMillis", strconv.FormatInt(hold.Milliseconds(), 10),
-		"subscription", "*", "subVersion", "0", "expressionType", "TAG",
-	), nil)
-	if err != nil {
-		return p, fmt.Errorf("%v: %w", s, err)
-	}
-	switch a.Code {
-	case ansDone, ansNothingNew, ansAgain, ansOffsetMoved:
-	case ansGroupUnknown:
-		return p, fmt.Errorf("%v: the broker knows no consumer group %s and makes none: mqadmin updateSubGroup -g %s, or autoCreateSubscriptionGroup=true", s, group, group)
-	default:
-		return p, fmt.Errorf("%v: %w", s, &answerError{s.addr, a.Code, a.Remark})
-	}
-	if p.next, err = strconv.ParseInt(a.Fields["nextBeginOffset"], 10, 64); err != nil {
-		return p, fmt.Errorf("%v: %w: next offset %q", s, errNotRemoting, a.Fields["nextBeginOffset"])
-	}
-	if a.Code == ansNothingNew {
-		// The broker may think that a place at which there is nothing yet is the end
-		// of a file, and name the beginning of the next one.
-		p.next = from
-	}
-	p.moved = a.Code == ansOffsetMoved
-	end, err := strconv.ParseInt(a.Fields["maxOffset"], 10, 64)
-	p.more = err == nil && end > p.next
-	if a.Code == ansDone {
-		if p.msgs, err = decodeStored(a.body); err != nil {
-			return p, fmt.Errorf("%v from %d: %w", s, from, err)
-		}
-	}
-	return p, nil
-}
-
 // timerAt is how far a broker's timer has come: what is due before it has been
 // released.
 func (c *cluster) timerAt(ctx context.Context, addr string) (time.Time, error) {

@@ -65,6 +65,9 @@ func (l *Lane) stay(p *parcel) {
 // postpone sends a message to be received at due.
 func (l *Lane) postpone(ctx context.Context, m *queue.Message, due time.Time) error {
 	q := l.queue
+	if q.topics.standing(l.topics.of[firsts]) == missing {
+		return errNoTopic // the lane has it made; whoever defers is not to wait for that
+	}
 	out, err := q.outgoing(m, due)
 	if err != nil {
 		return err
@@ -76,12 +79,20 @@ func (l *Lane) postpone(ctx context.Context, m *queue.Message, due time.Time) er
 			out.WithProperty(propRelease, strconv.FormatInt(release.UnixNano(), 10))
 		}
 		out.WithDelayTimestamp(release)
-		return q.sender.send(ctx, fails, l.topics.of[later], out)
+		return l.send(ctx, later, out)
 	}
 	if err := q.marks.cover(ctx, fails, dueTimes, due); err != nil {
 		return err
 	}
-	return q.sender.send(ctx, fails, l.topics.of[soon], out)
+	return l.send(ctx, soon, out)
+}
+
+func (l *Lane) send(ctx context.Context, k kind, out *primitive.Message) error {
+	err := l.queue.sender.send(ctx, fails, l.topics.of[k], out)
+	if l.queue.missed(l.topics, err) {
+		l.regroup()
+	}
+	return err
 }
 
 // toBeShipped has the lane send a parcel elsewhere. It requires l.mu.
@@ -179,7 +190,8 @@ func (l *Lane) putAside(ctx context.Context, p *parcel) error {
 		p.told = true
 		l.logger.Error("a message of the lane cannot be read and is put aside; the reconciler brings its order back if it was one of ours", "message", from, "to", l.topics.aside, "why", p.why)
 	}
-	err := q.provideAside(ctx, l.topics.aside)
+	// No lane needs this topic until something strange comes.
+	err := q.topics.provide(ctx, 1, l.topics.aside)
 	if err == nil {
 		out := primitive.NewMessage(l.topics.aside, p.strange.body)
 		out.WithProperty(propFrom, from)
@@ -187,6 +199,7 @@ func (l *Lane) putAside(ctx context.Context, p *parcel) error {
 		err = q.sender.send(ctx, fails, l.topics.aside, out)
 	}
 	if err != nil {
+		q.topics.missed(l.topics.aside, err)
 		return fmt.Errorf("%s: %w", from, err)
 	}
 	why := errForeign

@@ -101,6 +101,31 @@
 // before, and those of brokers that are closed or away, are waited for. Trouble that lasts is logged
 // once a minute with its reason.
 //
+// # A store that is lost
+//
+// A broker whose disk was replaced comes back without topics, messages, places and
+// what its timer held. It is known by what it says: it knows nothing of a topic, a
+// queue ends before the place that a lane has reached in it, or the queue's next
+// message lies in a part of the broker's log that was passed before. Then, each told
+// once as an error:
+//
+//	its topics       are made anew by the first node that hears of it, as wide as the
+//	                 name servers remember them, and only on the brokers without them
+//	a lane's place   goes back to where the queue begins. What comes again that way is
+//	                 final by the log, and dropped; no message is passed over
+//	the marks        are read anew, and each sender stores one before it sends more
+//	what is held     is let go as ever, and deferred into the new store
+//
+// A queue of which only the last moments are lost looks the same, and the lane reads
+// again all that the broker keeps of it.
+//
+// What the lost store held is in the logs of the nodes that accepted it, and there
+// alone until it is in a queue again, under durability: replicated too. The feeders do
+// not bring it again: it is behind their watermarks, which say that the queue has had
+// it. No lane's watermark covers it any more, so it is missing to the reconciler, whose
+// hourly run, or manna reconcile, sends it again. Deferred orders follow once they are
+// overdue.
+//
 // # Status
 //
 // Backlog and Deferred are counted by offsets, and the timer's by its own count,

@@ -51,6 +51,19 @@ func (q *Queue) SendLater(ctx context.Context, m *queue.Message, due time.Time) 
 	return q.sender.send(ctx, fails, t.of[later], out)
 }
 
+// SetPlaces writes a place into every queue of a lane's first deliveries.
+func (q *Queue) SetPlaces(ctx context.Context, partner string, at int64) error {
+	t, err := topicsOf(q.opts.Group, partner)
+	if err != nil {
+		return err
+	}
+	shards, err := q.cluster.shards(ctx, t.of[firsts], permRead)
+	for _, s := range shards {
+		err = errors.Join(err, q.cluster.commit(ctx, t.group, s, at))
+	}
+	return err
+}
+
 // Timing is how many messages of a lane are in the brokers' timers.
 func (q *Queue) Timing(ctx context.Context, partner string) (n int64, err error) {
 	t, err := topicsOf(q.opts.Group, partner)

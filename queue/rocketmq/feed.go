@@ -55,11 +55,11 @@ func (q *Queue) write(out *primitive.Message, room []byte, m *queue.Message, due
 
 // parcelled are messages of one lane that go to the broker in one request.
 type parcelled struct {
-	partner string
-	topic   string
-	msgs    []*primitive.Message
-	orders  []gift.OrderID
-	bytes   int
+	lane   topics
+	topic  string
+	msgs   []*primitive.Message
+	orders []gift.OrderID
+	bytes  int
 }
 
 // Feed implements queue.Feedable. While the breaker refuses, it waits.
@@ -119,7 +119,7 @@ func (q *Queue) willing(ctx context.Context, msgs []*queue.Message) ([]*queue.Me
 		t, err := topicsOf(q.opts.Group, partner)
 		lasting := err != nil
 		if err == nil {
-			err = q.provide(ctx, partner, t)
+			err = q.provide(ctx, t)
 			lasting = isLasting(err)
 		}
 		if seen[partner] = !lasting; lasting {
@@ -201,7 +201,7 @@ func (q *Queue) parcel(ctx context.Context, m *queue.Message, k kind) (*parcelle
 	if err != nil {
 		return nil, &queue.RefusedError{Order: m.Order.ID, Err: err}
 	}
-	return &parcelled{partner: m.Order.Partner, topic: t.of[k]}, q.provide(ctx, m.Order.Partner, t)
+	return &parcelled{lane: t, topic: t.of[k]}, q.provide(ctx, t)
 }
 
 // sendOne sends one request. Where the broker takes none of this size, it is
@@ -209,8 +209,8 @@ func (q *Queue) parcel(ctx context.Context, m *queue.Message, k kind) (*parcelle
 func (q *Queue) sendOne(ctx context.Context, p patience, r *parcelled) error {
 	err := q.sender.send(ctx, p, r.topic, r.msgs...)
 	if !errors.Is(err, errTooLarge) {
-		if err != nil {
-			q.forget(r.partner)
+		if err != nil && !q.missed(r.lane, err) {
+			q.topics.doubt(r.lane.of[0])
 		}
 		return err
 	}
@@ -218,7 +218,7 @@ func (q *Queue) sendOne(ctx context.Context, p patience, r *parcelled) error {
 		return &queue.RefusedError{Order: r.orders[0], Err: err}
 	}
 	half := len(r.msgs) / 2
-	first := &parcelled{partner: r.partner, topic: r.topic, msgs: r.msgs[:half], orders: r.orders[:half]}
-	second := &parcelled{partner: r.partner, topic: r.topic, msgs: r.msgs[half:], orders: r.orders[half:]}
+	first := &parcelled{lane: r.lane, topic: r.topic, msgs: r.msgs[:half], orders: r.orders[:half]}
+	second := &parcelled{lane: r.lane, topic: r.topic, msgs: r.msgs[half:], orders: r.orders[half:]}
 	return errors.Join(q.sendOne(ctx, p, first), q.sendOne(ctx, p, second))
 }

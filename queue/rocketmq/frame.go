@@ -25,6 +25,7 @@ const (
 	reqTimerCheckpoint = 60
 	reqTimerCounts     = 61
 	reqRoute           = 105
+	reqTopicConfig     = 351
 
 	ansDone          = 0
 	ansNoPermission  = 16

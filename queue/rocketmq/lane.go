@@ -42,8 +42,9 @@ type Lane struct {
 	shards   [kinds][]shard // as the name server told last
 	shardsAt time.Time
 	streams  map[shard]*stream
-	due      dueHeap // messages that have a due time, and have not been handed out
-	dueNext  bool    // a due message goes before a fresh one
+	fresh    []*stream // those of them that have first deliveries
+	due      dueHeap   // messages that have a due time, and have not been handed out
+	dueNext  bool      // a due message goes before a fresh one
 	ships    []*parcel
 	held     int64
 	last     queue.Status // as Status found it last
@@ -158,9 +159,8 @@ func (l *Lane) choose() (m *queue.Message, wait time.Duration, err error) {
 // long to wait for one that may have older ones. It requires l.mu.
 func (l *Lane) eldest() (eldest *stream, wait time.Duration) {
 	wait = longestWait
-	for _, s := range l.streams {
+	for _, s := range l.fresh {
 		switch {
-		case s.kind != firsts:
 		case len(s.buffer) > 0:
 			if eldest == nil || s.buffer[0].msg.Claim.ClaimedAt.Before(eldest.buffer[0].msg.Claim.ClaimedAt) {
 				eldest = s
@@ -256,6 +256,7 @@ func (l *Lane) write(ctx context.Context, streams []*stream) error {
 			continue
 		}
 		if err := l.queue.cluster.commit(ctx, l.topics.group, s.shard, at); err != nil {
+			s.gone(err)
 			failed = errors.Join(failed, err)
 			continue
 		}

@@ -3,8 +3,10 @@ package rocketmq
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/rocketmq-client-go/v2/primitive"
@@ -50,21 +52,27 @@ const (
 // t − markEvery − markMargin.
 type marks struct {
 	cluster *cluster
+	topics  *provision
 	sender  *sender
+	logger  *slog.Logger
 	topic   string
 	group   string
-	provide func(context.Context) error // sees that the topic is there
 
-	writing sync.Mutex
-	written [markKinds]struct {
-		low time.Time
-		at  time.Time // before it was sent
-	}
+	stores  atomic.Int64 // rises when brokers have lost what they stored
+	written [markKinds]written
 
 	reading sync.Mutex
 	since   time.Time // everything stored after it has been read; zero: nothing has
-	places  map[shardKey]int64
+	places  map[shardKey]milestone
 	lows    [markKinds][]low
+}
+
+// written is the mark of a kind that was stored last.
+type written struct {
+	mu    sync.Mutex // held while one is sent
+	low   time.Time
+	at    time.Time // before it was sent
+	store int64     // marks.stores before it was sent
 }
 
 // low is a mark that was read. Of a kind those are kept that no later one is
@@ -76,11 +84,11 @@ type low struct {
 
 // cover stores a mark not above t, unless a young one is there.
 func (m *marks) cover(ctx context.Context, p patience, kind mark, t time.Time) error {
-	m.writing.Lock()
-	defer m.writing.Unlock()
-	now := time.Now()
 	w := &m.written[kind]
-	if now.Sub(w.at) < markEvery && !t.Before(w.low) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now, store := time.Now(), m.stores.Load()
+	if now.Sub(w.at) < markEvery && !t.Before(w.low) && w.store == store {
 		return nil
 	}
 	if err := m.provide(ctx); err != nil {
@@ -88,11 +96,17 @@ func (m *marks) cover(ctx context.Context, p patience, kind mark, t time.Time) e
 	}
 	value := t.Add(-markSlack)
 	if err := m.sender.send(ctx, p, m.topic, primitive.NewMessage(m.topic, encodeMark(kind, value))); err != nil {
+		m.topics.missed(m.topic, err)
 		return fmt.Errorf("watermark: %w", err)
 	}
-	w.low, w.at = value, now
+	w.low, w.at, w.store = value, now, store
 	return nil
 }
+
+// renew has the next cover store a mark, however young the last one is.
+func (m *marks) renew() { m.stores.Add(1) }
+
+func (m *marks) provide(ctx context.Context) error { return m.topics.provide(ctx, 1, m.topic) }
 
 func encodeMark(kind mark, value time.Time) []byte {
 	b := protowire.AppendVarint(protowire.AppendTag(nil, fMarkVersion, protowire.VarintType), formatVersion)
@@ -138,6 +152,7 @@ func (m *marks) lowest(ctx context.Context, kind mark, t time.Time) (time.Time, 
 	m.reading.Lock()
 	defer m.reading.Unlock()
 	if err := m.read(ctx, from); err != nil {
+		m.topics.missed(m.topic, err)
 		return time.Time{}, fmt.Errorf("watermarks: %w", err)
 	}
 	lows := m.lows[kind]
@@ -152,7 +167,7 @@ func (m *marks) lowest(ctx context.Context, kind mark, t time.Time) (time.Time, 
 // requires m.reading.
 func (m *marks) read(ctx context.Context, from time.Time) error {
 	if m.places == nil || from.Before(m.since) {
-		m.places, m.lows, m.since = make(map[shardKey]int64), [markKinds][]low{}, from
+		m.places, m.lows, m.since = make(map[shardKey]milestone), [markKinds][]low{}, from
 	}
 	if err := m.provide(ctx); err != nil {
 		return err
@@ -162,36 +177,57 @@ func (m *marks) read(ctx context.Context, from time.Time) error {
 		return err
 	}
 	for _, s := range shards {
-		at, ok := m.places[s.key()]
-		if !ok {
-			if at, err = m.cluster.seek(ctx, s, m.since); err != nil {
-				return err
-			}
-		}
-		end, err := m.cluster.end(ctx, s)
-		if err != nil {
+		if err := m.readShard(ctx, s); err != nil {
 			return err
 		}
-		for at < end {
-			p, err := m.cluster.pull(ctx, m.group, s, at, pullLimit, appearFor)
-			if err != nil {
-				return err
-			}
-			for i := range p.msgs {
-				for kind, value := range decodeMark(p.msgs[i].body) {
-					m.add(kind, low{p.msgs[i].at, value})
-				}
-			}
-			if p.next <= at && !p.moved {
-				return fmt.Errorf("%v has a message at %d and does not show it", s, at)
-			}
-			if at = p.next; p.moved {
-				break
-			}
-		}
-		m.places[s.key()] = at
 	}
 	return nil
+}
+
+// readShard catches up with one queue. It requires m.reading.
+func (m *marks) readShard(ctx context.Context, s shard) (err error) {
+	at, ok := m.places[s.key()]
+	if !ok {
+		if at.offset, err = m.cluster.seek(ctx, s, m.since); err != nil {
+			return err
+		}
+	}
+	end, err := m.cluster.end(ctx, s)
+	if err != nil {
+		return err
+	}
+	if at.offset > end {
+		return m.startOver(s, at, end)
+	}
+	for at.offset < end {
+		p, err := m.cluster.pull(ctx, m.group, s, at.offset, pullLimit, appearFor)
+		switch {
+		case err != nil:
+			return err
+		case p.isOfAnotherStore(at):
+			return m.startOver(s, at, p.end)
+		case p.next <= at.offset && !p.moved:
+			return fmt.Errorf("%v has a message at %d and does not show it", s, at.offset)
+		}
+		for i := range p.msgs {
+			for kind, value := range decodeMark(p.msgs[i].body) {
+				m.add(kind, low{p.msgs[i].at, value})
+			}
+		}
+		if at.passed(p); p.moved {
+			break
+		}
+	}
+	m.places[s.key()] = at
+	return nil
+}
+
+// startOver has a queue read anew whose broker has another store now. The marks of
+// the old one say nothing wrong of the new one. It requires m.reading.
+func (m *marks) startOver(s shard, at milestone, end int64) error {
+	delete(m.places, s.key())
+	m.logger.Error("the broker has another store than before: the watermarks that it had are lost, and are read anew", "topic", s.topic, "queue", s.String(), "place", at.offset, "max", end)
+	return fmt.Errorf("%v: the broker has lost its store", s)
 }
 
 // add takes a mark in. It requires m.reading.

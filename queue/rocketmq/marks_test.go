@@ -1,12 +1,19 @@
 package rocketmq
 
 import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/apache/rocketmq-client-go/v2/primitive"
 	"google.golang.org/protobuf/encoding/protowire"
 	"pgregory.net/rapid"
+
+	"manna/breaker"
 )
 
 // TestMarksKeepTheLowest holds what is kept of the marks to all of them: from any
@@ -72,5 +79,65 @@ func TestMarksOfOtherReleases(t *testing.T) {
 		if got := decodeMark([]byte(foreign)); len(got) > 0 {
 			t.Errorf("%q is read as a mark of %v", foreign, got)
 		}
+	}
+}
+
+// newTestMarks has marks whose topic is there, and counts what is sent.
+func newTestMarks(b *breaker.Breaker) (*marks, *answers) {
+	a := &answers{status: primitive.SendOK}
+	m := &marks{topics: newProvision(nil, slog.New(slog.DiscardHandler)), sender: newTestSender(a, b), topic: "t", group: "t"}
+	m.topics.known["t"] = present
+	return m, a
+}
+
+// TestYoungMarksCover: one mark covers what comes within seconds and is not much
+// older; where a broker has lost its store another is stored.
+func TestYoungMarksCover(t *testing.T) {
+	m, a := newTestMarks(nil)
+	for i, step := range []struct {
+		at    time.Time
+		renew bool
+		want  int
+	}{
+		{at: evening, want: 1}, {at: evening.Add(-markSlack), want: 1}, {at: evening.Add(-2 * markSlack), want: 2},
+		{at: evening, want: 2}, {at: evening, renew: true, want: 3}, {at: evening, want: 3},
+	} {
+		if step.renew {
+			m.renew()
+		}
+		if err := m.cover(t.Context(), fails, claimTimes, step.at); err != nil {
+			t.Fatal(err)
+		}
+		if len(a.brokers) != step.want {
+			t.Errorf("step %d: %d marks are stored, want %d", i, len(a.brokers), step.want)
+		}
+	}
+}
+
+// TestPatientMarksAreInNobodysWay: a feeder that waits at the breaker does not hold up
+// who defers.
+func TestPatientMarksAreInNobodysWay(t *testing.T) {
+	b, err := breaker.New("queue", breaker.Settings{Window: time.Minute, FailureRatio: 0.5, MinCalls: 3, OpenFor: time.Hour, Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, a := newTestMarks(b)
+	a.err = errors.New("no answer")
+	for range 10 {
+		m.cover(t.Context(), fails, dueTimes, evening)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	fed := make(chan error, 1)
+	go func() { fed <- m.cover(ctx, waits, claimTimes, evening) }()
+	for m.written[claimTimes].mu.TryLock() {
+		m.written[claimTimes].mu.Unlock() // it has not begun yet
+		runtime.Gosched()
+	}
+	if err := m.cover(t.Context(), fails, dueTimes, evening); !errors.Is(err, breaker.ErrOpen) {
+		t.Errorf("a mark of those who defer: %v, want ErrOpen at once", err)
+	}
+	cancel()
+	if err := <-fed; !errors.Is(err, context.Canceled) {
+		t.Errorf("the feeder: %v, want that it was waiting", err)
 	}
 }

@@ -88,7 +88,7 @@ func (l *Lane) allShards(ctx context.Context) ([kinds][]shard, error) {
 // shares tells the brokers that the lane is there, and works out which queues are
 // its own. Every member does so by the same rule from the same lists.
 func (l *Lane) shares(ctx context.Context) (mine []stream, alone bool, err error) {
-	if err := l.queue.provide(ctx, l.partner, l.topics); err != nil {
+	if err := l.queue.provide(ctx, l.topics); err != nil {
 		return nil, false, err
 	}
 	all, err := l.allShards(ctx)
@@ -234,13 +234,21 @@ func (l *Lane) serve(ctx context.Context, mine []stream, alone bool) {
 		if !alone {
 			one.grace = grace
 		}
-		l.streams[s] = one
+		l.add(one)
 		l.work.Go(func() { one.run(run) })
 	}
 	l.mu.Unlock()
 	if len(lost) > 0 {
 		l.logger.Info("queues of the lane go to another member", "queues", len(lost))
 		l.write(ctx, lost)
+	}
+}
+
+// add has a queue be one of the lane's. It requires l.mu.
+func (l *Lane) add(s *stream) {
+	l.streams[s.shard] = s
+	if s.kind == firsts {
+		l.fresh = append(l.fresh, s)
 	}
 }
 
@@ -251,6 +259,7 @@ func (l *Lane) drop(s *stream) {
 	s.cancel()
 	s.buffer = nil
 	delete(l.streams, s.shard)
+	l.fresh = slices.DeleteFunc(l.fresh, func(one *stream) bool { return one == s })
 }
 
 // leave tells the brokers that the lane is no member any more.

@@ -113,21 +113,27 @@ func decodeMessage(s *stored, partner, node string) (m *queue.Message, due time.
 	if m.Order.Partner != partner {
 		return nil, due, fmt.Errorf("%w: an order for partner %q", errForeign, m.Order.Partner)
 	}
-	if b.node == node {
+	if string(b.node) == node {
 		m.Origin = fallbacklog.Position(b.origin)
 	}
-	if m.Attempts, err = count(s.property(propAttempts)); err != nil {
-		return nil, due, err
+	for name, value := range s.properties {
+		switch string(name) {
+		case propAttempts:
+			m.Attempts, err = count(string(value))
+		case propQueries:
+			m.Queries, err = count(string(value))
+		case propDoubt:
+			m.InDoubt = string(value) == "true"
+		case propBegan:
+			m.Began, err = instant(string(value))
+		case propDue:
+			due, err = instant(string(value))
+		}
+		if err != nil {
+			return nil, time.Time{}, err
+		}
 	}
-	if m.Queries, err = count(s.property(propQueries)); err != nil {
-		return nil, due, err
-	}
-	m.InDoubt = s.property(propDoubt) == "true"
-	if m.Began, err = instant(s.property(propBegan)); err != nil {
-		return nil, due, err
-	}
-	due, err = instant(s.property(propDue))
-	return m, due, err
+	return m, due, nil
 }
 
 // body is a message's body taken apart.
@@ -135,7 +141,7 @@ type body struct {
 	version uint64
 	claim   []byte
 	index   uint64
-	node    string
+	node    []byte
 	origin  uint64
 }
 
@@ -166,7 +172,7 @@ func (b *body) decode(p []byte) error {
 			case fClaim:
 				b.claim = v
 			case fNode:
-				b.node = string(v)
+				b.node = v
 			}
 		default:
 			n = protowire.ConsumeFieldValue(num, typ, p)

@@ -26,14 +26,11 @@ type Queue struct {
 	instance string // of this process and Queue, among a group's members
 	wire     *wire
 	cluster  *cluster
+	topics   *provision
 	sender   *sender
 	marks    *marks
 	metrics  *metrics
 	work     sync.WaitGroup // Feeds and Sends under way
-
-	// topicsMu is held while topics are created.
-	topicsMu sync.Mutex
-	provided map[string]bool // partners, and aside topics; false: to be looked at again
 
 	mu     sync.Mutex
 	lanes  map[string]*Lane
@@ -59,10 +56,11 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 	takeClient()
 	q := &Queue{
 		opts: opts, instance: fmt.Sprintf("%s@%d-%08x", opts.Node, os.Getpid(), rand.Uint32()),
-		provided: make(map[string]bool), lanes: make(map[string]*Lane), groups: make(map[string]*Lane),
+		lanes: make(map[string]*Lane), groups: make(map[string]*Lane),
 	}
 	q.wire = newWire(q.heard)
 	q.cluster = &cluster{wire: q.wire, nameServers: opts.NameServers, name: opts.Cluster}
+	q.topics = newProvision(q.cluster, opts.Logger)
 	if err := q.connect(ctx); err != nil {
 		q.wire.close()
 		return nil, fmt.Errorf("queue rocketmq: %w", err)
@@ -85,14 +83,12 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 // connect sees that everything answers that will be needed, or is only away.
 func (q *Queue) connect(ctx context.Context) error {
 	topic := marksOf(q.opts.Group)
-	q.marks = &marks{cluster: q.cluster, topic: topic, group: topic, provide: func(ctx context.Context) error {
-		return q.provideOnce(ctx, topic, func(ctx context.Context) error { return q.cluster.provide(ctx, topic, 1) })
-	}}
+	q.marks = &marks{cluster: q.cluster, topics: q.topics, topic: topic, group: topic, logger: q.opts.Logger}
 	one, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	_, err := q.cluster.ready(one)
 	if err == nil {
-		err = q.marks.provide(one)
+		err = q.topics.provide(one, 1, topic)
 	}
 	return q.unlessAway(ctx, err)
 }
@@ -120,50 +116,18 @@ func (q *Queue) heard(f frame) {
 }
 
 // provide sees to it that a partner's topics are there.
-func (q *Queue) provide(ctx context.Context, partner string, t topics) error {
-	return q.provideOnce(ctx, partner, func(ctx context.Context) error {
-		_, before := q.provided[partner]
-		for _, topic := range t.of {
-			err := q.cluster.provide(ctx, topic, q.opts.Queues)
-			if before && errors.Is(err, errFewQueues) {
-				continue // it had enough: a broker is away
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+func (q *Queue) provide(ctx context.Context, t topics) error {
+	return q.topics.provide(ctx, q.opts.Queues, t.of[:]...)
 }
 
-// provideAside sees to it that an aside topic is there. No lane needs one until
-// something strange comes.
-func (q *Queue) provideAside(ctx context.Context, topic string) error {
-	return q.provideOnce(ctx, topic, func(ctx context.Context) error { return q.cluster.provide(ctx, topic, 1) })
-}
-
-func (q *Queue) provideOnce(ctx context.Context, name string, provide func(context.Context) error) error {
-	q.topicsMu.Lock()
-	defer q.topicsMu.Unlock()
-	if q.provided[name] {
-		return nil
+// missed takes in an error of whoever used a partner's topics. It reports whether that
+// says that one of them is gone, and has them made anew before they are used again.
+func (q *Queue) missed(t topics, err error) (gone bool) {
+	if gone = q.topics.missed(t.of[0], err); gone {
+		// A mark that was stored a moment ago may be gone with it.
+		q.marks.renew()
 	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	err := provide(ctx)
-	if err == nil {
-		q.provided[name] = true
-	}
-	return err
-}
-
-// forget has a partner's topics looked at again before more is sent.
-func (q *Queue) forget(partner string) {
-	q.topicsMu.Lock()
-	defer q.topicsMu.Unlock()
-	if q.provided[partner] {
-		q.provided[partner] = false
-	}
+	return gone
 }
 
 // Lane implements queue.Queue. Where servers are away the lane is opened and joins
@@ -200,7 +164,7 @@ func (q *Queue) Lane(ctx context.Context, partner string) (queue.Lane, error) {
 func (l *Lane) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := l.queue.provide(ctx, l.partner, l.topics); err != nil {
+	if err := l.queue.provide(ctx, l.topics); err != nil {
 		return err
 	}
 	all, err := l.allShards(ctx)

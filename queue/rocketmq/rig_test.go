@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,12 +132,12 @@ func (r *rig) status(q *rocketmq.Queue, partner string) queue.Status {
 	return s
 }
 
-// count counts the lines that have a part.
-func (h *record) count(part string) (n int) {
+// count counts the lines that have all these parts.
+func (h *record) count(parts ...string) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, line := range h.lines {
-		if strings.Contains(line, part) {
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
 			n++
 		}
 	}

@@ -28,6 +28,8 @@ const (
 	// of several.
 	illegalPrefix = "CODE: 13,"
 	tooLargeText  = "message body size exceeded"
+	// unknownPrefix begins its error for a topic that the broker does not have.
+	unknownPrefix = "CODE: 17,"
 )
 
 // errTooLarge: the broker takes no message of this size.
@@ -126,6 +128,11 @@ func (s *sender) send(ctx context.Context, p patience, topic string, msgs ...*pr
 	case err != nil && (strings.HasPrefix(err.Error(), illegalPrefix) || strings.Contains(err.Error(), tooLargeText)):
 		result = breaker.Success
 		return fmt.Errorf("%v: %w: %w", to, errTooLarge, err)
+	case err != nil && strings.HasPrefix(err.Error(), unknownPrefix):
+		// The broker is well, but for what it has lost.
+		result = breaker.Success
+		s.unlearn(topic)
+		return fmt.Errorf("%v: %w: %w", to, errNoTopic, err)
 	case err == nil && answer.Status != primitive.SendOK:
 		err = fmt.Errorf("the broker has them and says %v, not SEND_OK", sendStatus(answer.Status))
 	}
@@ -186,6 +193,13 @@ func (s *sender) target(topic string) (shard, error) {
 		}
 	}
 	return t.shards[t.turn%len(t.shards)], nil
+}
+
+// unlearn has a topic's queues asked for again, and nothing sent to those known so far.
+func (s *sender) unlearn(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.routes, topic)
 }
 
 // failed has a broker passed over, and its topic's queues asked for again.

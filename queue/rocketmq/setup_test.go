@@ -5,6 +5,7 @@ package rocketmq_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,7 @@ func TestTopicsWithTooFewQueues(t *testing.T) {
 	remedy := []string{r.group + "-first-midas", "2 queues", "mqadmin updateTopic", "queues: 2"}
 	wrong(t, "a lane", err, remedy...)
 	wrong(t, "feeding", wide.Feed(t.Context(), r.claims(1, "midas")), remedy...)
-	_, err = rocketmq.Check(t.Context(), r.options("b", 4), "midas")
+	_, _, err = rocketmq.Check(t.Context(), r.options("b", 4), "midas")
 	wrong(t, "a check", err, append(remedy, r.group+"-later-midas")...)
 	if errors.Is(err, rocketmq.ErrAway) {
 		t.Errorf("waiting is said to help: %v", err)
@@ -110,9 +111,18 @@ func TestTopicThatMayNotBeWrittenHoldsUpNobodyElse(t *testing.T) {
 func TestCheckFindsTheBrokers(t *testing.T) {
 	r := newRig(t)
 	opts := r.options("a", 4)
-	brokers, err := rocketmq.Check(t.Context(), opts, "midas", "iris")
+	brokers, missing, err := rocketmq.Check(t.Context(), opts, "midas", "iris")
 	if err != nil || len(brokers) != 1 || !strings.HasSuffix(brokers[0], r.servers.Addr(engines.Broker)) {
 		t.Fatalf("found %v, %v; want the broker at %s", brokers, err, r.servers.Addr(engines.Broker))
+	}
+	want := []string{r.group + "-marks"}
+	for _, partner := range []string{"midas", "iris"} {
+		for _, what := range []string{"first", "soon", "later"} {
+			want = append(want, r.group+"-"+what+"-"+partner)
+		}
+	}
+	if !slices.Equal(missing, want) {
+		t.Errorf("missing are %v, want %v", missing, want)
 	}
 	// It has made nothing.
 	if _, err := r.open("a", 4).Aside(t.Context(), "midas"); err == nil {
@@ -120,12 +130,12 @@ func TestCheckFindsTheBrokers(t *testing.T) {
 	}
 
 	opts.Cluster = "Elsewhere"
-	_, err = rocketmq.Check(t.Context(), opts)
+	_, _, err = rocketmq.Check(t.Context(), opts)
 	wrong(t, "a cluster that is not there", err, "Elsewhere", "DefaultCluster")
 
 	opts = r.options("a", 4)
 	opts.NameServers = append(opts.NameServers, r.servers.Addr(engines.Broker))
-	if brokers, err := rocketmq.Check(t.Context(), opts); err == nil || len(brokers) != 1 {
+	if brokers, _, err := rocketmq.Check(t.Context(), opts); err == nil || len(brokers) != 1 {
 		t.Errorf("a broker's address among the name servers': %v, %v; want an error, and the brokers", brokers, err)
 	}
 	opts.Metrics = nil

@@ -96,12 +96,14 @@ func (q *Queue) Status(ctx context.Context, partner string) (queue.Status, error
 		return queue.Status{}, queue.ErrClosed
 	}
 	if l == nil {
-		if err := q.provide(ctx, partner, t); err != nil {
+		if err := q.provide(ctx, t); err != nil {
 			return queue.Status{}, err
 		}
 		l = newLane(q, partner, t)
 	}
-	return l.Status(ctx)
+	s, err := l.Status(ctx)
+	q.missed(t, err)
+	return s, err
 }
 
 func (l *Lane) settle(ctx context.Context, all [kinds][]shard) error {

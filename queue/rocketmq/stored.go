@@ -11,11 +11,12 @@ import (
 type stored struct {
 	queue   int
 	offset  int64
+	log     int64 // its place in the broker's log, which rises along a queue
 	flags   int32
 	at      time.Time // when the broker stored it, by the broker's clock
 	body    []byte    // part of what was decoded
 	props   []byte    // likewise: name 0x01 value 0x02 …
-	invalid bool      // it does not add up; only queue, offset and at are set
+	invalid bool      // it does not add up; only queue, offset, log and flags are set
 }
 
 const (
@@ -37,7 +38,7 @@ var errStored = errors.New("the broker's messages do not add up")
 //	i64 place in the log | i32 system flags | i64 born | host | i64 stored | host | i32 repeats
 //	i64 transaction | i32 length, body | u8 or u16 length, topic | u16 length, properties
 func decodeStored(b []byte) ([]stored, error) {
-	var msgs []stored
+	msgs := make([]stored, 0, pullLimit)
 	for len(b) > 0 {
 		if len(b) < storedHead {
 			return msgs, errStored
@@ -58,6 +59,7 @@ func decodeOne(b []byte) stored {
 	m := stored{
 		queue:  int(int32(binary.BigEndian.Uint32(b[12:]))),
 		offset: int64(binary.BigEndian.Uint64(b[20:])),
+		log:    int64(binary.BigEndian.Uint64(b[28:])),
 		flags:  int32(binary.BigEndian.Uint32(b[36:])),
 	}
 	r := rest{b: b[storedHead:]}
@@ -117,14 +119,23 @@ const (
 	endOfValue = 2
 )
 
-// property finds a property by its name; empty where there is none.
-func (m *stored) property(name string) string {
+// properties yields what the message has beside its body.
+func (m *stored) properties(yield func(name, value []byte) bool) {
 	for p := m.props; len(p) > 0; {
 		pair, more, _ := bytes.Cut(p, []byte{endOfValue})
-		if key, value, ok := bytes.Cut(pair, []byte{endOfName}); ok && string(key) == name {
-			return string(value)
+		if name, value, ok := bytes.Cut(pair, []byte{endOfName}); ok && !yield(name, value) {
+			return
 		}
 		p = more
+	}
+}
+
+// property finds a property by its name; empty where there is none.
+func (m *stored) property(name string) string {
+	for n, value := range m.properties {
+		if string(n) == name {
+			return string(value)
+		}
 	}
 	return ""
 }

@@ -15,13 +15,17 @@ const (
 	// maxWindow bounds how far ahead of the lowest message that has not been let
 	// go a queue is read, and so how much is received again after a crash.
 	maxWindow = 8192
-	// pullHold is how long a broker holds a pull for which there is nothing.
+	// holdFor is how long a broker is asked to hold a pull for which there is nothing.
 	holdFor = 15 * time.Second
+	// pullMargin is what a pull may take beyond that. A broker looks through what it
+	// holds every five seconds (its PullRequestHoldService), so each answer is up to
+	// five seconds late when all is well, and a pause of its machine comes on top. Only
+	// a broker that is silent with its connection open is noticed later for it: one that
+	// has died breaks the connection, and whoever closes a lane cuts its pulls off.
+	pullMargin = 15 * time.Second
 	// dryFor is how long younger first deliveries of other queues wait for the next
 	// ones of a queue that has run dry and is known to have more.
 	dryFor = 50 * time.Millisecond
-	// pullMargin is what a pull may take beyond that.
-	pullMargin = 5 * time.Second
 
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 2 * time.Second
@@ -41,8 +45,9 @@ type stream struct {
 	more      bool      // the broker has more than was pulled
 	dryAt     time.Time // since when the buffer is empty
 	lost      bool      // another member of the group has the queue, or the lane is closed
-	epoch     int       // rises when the broker's offsets begin anew
+	epoch     int       // rises when the window begins elsewhere
 	window    window
+	log       int64     // as a milestone has it, at the window's end
 	buffer    []*parcel // first deliveries that have not been handed out
 	held      int64     // messages with receivers
 	waiting   int       // messages in the lane's stores that have not been handed out
@@ -91,7 +96,7 @@ func (s *stream) run(ctx context.Context) {
 		}
 	}
 	for {
-		from, limit, ok := s.waitForRoom(ctx)
+		from, limit, epoch, ok := s.waitForRoom(ctx)
 		if !ok {
 			return
 		}
@@ -102,6 +107,7 @@ func (s *stream) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
+			s.gone(err)
 			// The broker may have forgotten us together with the connection.
 			s.lane.regroup()
 			if !trouble.pause(ctx, err) {
@@ -110,7 +116,7 @@ func (s *stream) run(ctx context.Context) {
 			continue
 		}
 		trouble.over()
-		s.take(p)
+		s.take(epoch, p)
 	}
 }
 
@@ -122,27 +128,27 @@ func (s *stream) begin(at int64) {
 
 // waitForRoom waits until another message may be taken in, and says from where
 // and how many.
-func (s *stream) waitForRoom(ctx context.Context) (from int64, limit int, ok bool) {
+func (s *stream) waitForRoom(ctx context.Context) (from int64, limit, epoch int, ok bool) {
 	for {
 		s.lane.mu.Lock()
-		from = s.window.next()
+		from, epoch = s.window.next(), s.epoch
 		limit = min(pullLimit, prefetch-s.waiting, maxWindow-len(s.window.gone))
 		s.lane.mu.Unlock()
 		// Small pulls are not worth their while.
 		if limit >= pullLimit/2 {
-			return from, limit, true
+			return from, limit, epoch, true
 		}
 		select {
 		case <-s.room:
 		case <-ctx.Done():
-			return 0, 0, false
+			return 0, 0, 0, false
 		}
 	}
 }
 
 // parcel reads a message that was pulled.
-func (s *stream) parcel(m *stored) *parcel {
-	p := &parcel{stream: s, offset: m.offset}
+func (s *stream) parcel(m *stored) parcel {
+	p := parcel{stream: s, offset: m.offset}
 	msg, due, err := decodeMessage(m, s.lane.partner, s.lane.queue.opts.Node)
 	if err != nil {
 		p.strange, p.why = m, err
@@ -155,27 +161,33 @@ func (s *stream) parcel(m *stored) *parcel {
 	return p
 }
 
-// take puts what was pulled into the lane's stores.
-func (s *stream) take(p pulled) {
+// take puts what was pulled at the end of an epoch's window into the lane's stores.
+func (s *stream) take(epoch int, p pulled) {
 	l := s.lane
 	// All streams share the lock with the receiver, so they read their messages first.
-	parcels := make([]*parcel, len(p.msgs))
+	parcels := make([]parcel, len(p.msgs))
 	for i := range p.msgs {
 		parcels[i] = s.parcel(&p.msgs[i])
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.lost {
+	if s.lost || epoch != s.epoch {
 		return
 	}
-	if p.moved {
-		l.logger.Warn("the broker's messages are not where this lane had come to: it has removed old ones, or lost new ones; the reconciler finds what is missing",
-			"queue", s.shard.String(), "from", s.window.next(), "to", p.next)
-		s.epoch++
-		s.window = window{base: p.next}
+	switch at := (milestone{s.window.next(), s.log}); {
+	case p.isOfAnotherStore(at):
+		l.logger.Error("the broker has lost messages, or its whole store: the lane's queue ends before the place that the lane had reached, or is another one; it is read from where it begins now, and the reconciler finds which orders are missing and brings them back (manna reconcile)",
+			"topic", s.shard.topic, "queue", s.shard.String(), "place", at.offset, "max", p.end, "to", p.begin)
+		s.startAt(p.begin)
+		return
+	case p.moved:
+		l.logger.Error("the broker has removed messages before the lane read them; the reconciler finds which orders are missing and brings them back (manna reconcile)",
+			"topic", s.shard.topic, "queue", s.shard.String(), "place", at.offset, "to", p.next)
+		s.startAt(p.next)
 		return
 	}
-	for _, one := range parcels {
+	for i := range parcels {
+		one := &parcels[i]
 		if one.offset < s.window.next() {
 			continue
 		}
@@ -186,10 +198,39 @@ func (s *stream) take(p pulled) {
 		l.sort(one)
 	}
 	s.window.skip(p.next)
+	if n := len(p.msgs); n > 0 {
+		s.log = p.msgs[n-1].log
+	}
 	if s.more || len(p.msgs) > 0 {
 		l.signal()
 	}
-	s.more = p.more
+	s.more = p.more()
+}
+
+// startAt has the queue read from another offset on. What is held of it can be let go
+// as ever, and comes again if it is still there. It requires lane.mu.
+func (s *stream) startAt(at int64) {
+	s.epoch++
+	s.window, s.log, s.more = window{base: at}, 0, true
+	s.makeRoom()
+}
+
+// gone has the queue read from its beginning, and its topic made anew, where an error
+// says that the topic is gone.
+func (s *stream) gone(err error) {
+	l := s.lane
+	if !l.queue.missed(l.topics, err) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shards[s.kind], l.shardsAt = nil, time.Time{}
+	if at := s.window.next(); at > 0 && !s.lost {
+		l.logger.Error("a queue of the lane is gone: the broker has lost its store, or somebody has removed the topic; it is made anew and read from its beginning, and the reconciler finds which orders are missing and brings them back (manna reconcile)",
+			"topic", s.shard.topic, "queue", s.shard.String(), "place", at)
+		s.startAt(0)
+	}
+	l.regroup()
 }
 
 // took notes that a message has left the lane's stores. It requires lane.mu.

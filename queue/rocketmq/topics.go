@@ -4,24 +4,56 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
 
+// isGone reports whether a server knows nothing of a topic.
+func isGone(err error) bool {
+	return errors.Is(err, errNoTopic) || refusal(err) == ansTopicUnknown
+}
+
 // provide sees to it that a topic is there and has at least so many queues. One
-// that is missing is created on every broker.
-func (c *cluster) provide(ctx context.Context, topic string, queues int) error {
-	err := c.enough(ctx, topic, queues)
+// that is missing is created on every broker; it says on which.
+func (c *cluster) provide(ctx context.Context, topic string, queues int) (made []string, err error) {
+	err = c.enough(ctx, topic, queues)
 	if !errors.Is(err, errNoTopic) {
-		return err
+		return nil, err
 	}
-	if err := c.create(ctx, topic, queues); err != nil {
-		return err
+	return c.complete(ctx, topic, queues)
+}
+
+// complete creates a topic on the brokers that do not have it, and says on which. It
+// asks the brokers: name servers remember for a while what one had whose store is gone.
+func (c *cluster) complete(ctx context.Context, topic string, queues int) (made []string, err error) {
+	r, err := c.ofRoute(ctx, topic)
+	if err != nil && !errors.Is(err, errNoTopic) {
+		return nil, err
 	}
+	wide := queues
+	for _, q := range r.Queues {
+		wide = max(wide, q.Read, q.Write) // somebody may have given it more
+	}
+	masters, err := c.masters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name, addr := range masters {
+		_, err := c.ask(ctx, addr, reqTopicConfig, map[string]string{"topic": topic}, nil)
+		if refusal(err) == ansTopicUnknown {
+			err = c.create(ctx, addr, topic, wide)
+			made = append(made, name)
+		}
+		if err != nil {
+			return made, fmt.Errorf("topic %s on broker %s: %w", topic, name, err)
+		}
+	}
+	slices.Sort(made)
 	if err := c.appear(ctx, topic); err != nil {
-		return err
+		return made, err
 	}
-	return c.enough(ctx, topic, queues)
+	return made, c.enough(ctx, topic, queues)
 }
 
 // enough sees that a topic has at least so many queues.
@@ -74,21 +106,12 @@ func (c *cluster) small(ctx context.Context, topic string, queues int) error {
 	return errors.New("brokers are closed to reading or writing just now")
 }
 
-func (c *cluster) create(ctx context.Context, topic string, queues int) error {
-	masters, err := c.masters(ctx)
-	if err != nil {
-		return err
-	}
-	for name, addr := range masters {
-		_, err := c.ask(ctx, addr, reqCreateTopic, map[string]string{
-			"topic": topic, "defaultTopic": topic, "readQueueNums": strconv.Itoa(queues), "writeQueueNums": strconv.Itoa(queues),
-			"perm": strconv.Itoa(permRead | permWrite), "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
-		}, nil)
-		if err != nil {
-			return fmt.Errorf("create topic %s on broker %s: %w", topic, name, err)
-		}
-	}
-	return nil
+func (c *cluster) create(ctx context.Context, addr, topic string, queues int) error {
+	_, err := c.ask(ctx, addr, reqCreateTopic, map[string]string{
+		"topic": topic, "defaultTopic": topic, "readQueueNums": strconv.Itoa(queues), "writeQueueNums": strconv.Itoa(queues),
+		"perm": strconv.Itoa(permRead | permWrite), "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
+	}, nil)
+	return err
 }
 
 // appear waits until the name server knows a topic that has been created.

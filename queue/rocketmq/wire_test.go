@@ -58,7 +58,7 @@ func TestServersThatAreNone(t *testing.T) {
 			io.WriteString(conn, text)
 		})
 		_, openErr := rocketmq.Open(t.Context(), optionsFor(&record{}, addr))
-		_, checkErr := rocketmq.Check(t.Context(), optionsFor(&record{}, addr))
+		_, _, checkErr := rocketmq.Check(t.Context(), optionsFor(&record{}, addr))
 		for _, err := range []error{openErr, checkErr} {
 			if err == nil || errors.Is(err, rocketmq.ErrAway) || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "nameservers") {
 				t.Errorf("%s: %v; want an error that names %s and the key, not one that says wait", name, err, addr)
@@ -78,7 +78,7 @@ func TestServersThatAreAway(t *testing.T) {
 	l.Close()
 	hangup := listen(t, func(net.Conn) {})
 	var log record
-	brokers, err := rocketmq.Check(t.Context(), optionsFor(&log, nobody, hangup), "midas")
+	brokers, _, err := rocketmq.Check(t.Context(), optionsFor(&log, nobody, hangup), "midas")
 	if !errors.Is(err, rocketmq.ErrAway) || !strings.Contains(err.Error(), nobody) || !strings.Contains(err.Error(), hangup) || len(brokers) > 0 {
 		t.Errorf("check: %v, %v; want one that names both", brokers, err)
 	}

@@ -236,22 +236,27 @@ func (d *Dir) downOne(s server) error {
 	return os.Remove(d.file("pid", s.name))
 }
 
-// Wipe removes what the servers have stored. They have to be down.
-func (d *Dir) Wipe(ctx context.Context) error {
+// Wipe removes what the named servers have stored, all if none is named. They have to
+// be down or dead.
+func (d *Dir) Wipe(ctx context.Context, names ...string) error {
+	chosen, err := pick(names)
+	if err != nil {
+		return err
+	}
 	unlock, err := d.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	for _, s := range servers() {
+	for _, s := range chosen {
 		if p, known, err := loadProcess(d.file("pid", s.name)); err != nil || known && p.condition() != gone {
 			return errors.Join(err, fmt.Errorf("%s runs: its data is not removed", s.name))
 		}
 		if err := os.RemoveAll(d.file("data", s.name)); err != nil {
 			return err
 		}
+		d.say(s.name, "removed all data in %s", d.file("data", s.name))
 	}
-	d.say("", "removed all data below %s", d.file("data"))
 	return nil
 }
 

@@ -142,6 +142,9 @@ func (e *Engines) Kill(name string) { e.t.Helper(); e.change(name, e.dir.Kill) }
 // Start brings a server up again and returns when it answers.
 func (e *Engines) Start(name string) { e.t.Helper(); e.change(name, e.dir.Start) }
 
+// Wipe removes what a server has stored that was killed, as when its disk is replaced.
+func (e *Engines) Wipe(name string) { e.t.Helper(); e.change(name, e.dir.Wipe) }
+
 // Pause stops a server with SIGSTOP: it stays connected and says nothing.
 func (e *Engines) Pause(name string) { e.t.Helper(); e.change(name, e.dir.Pause) }
 
