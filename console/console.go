@@ -22,7 +22,7 @@ import (
 	"manna/reconcile"
 )
 
-// Options are the rooms that the console looks into. All but Consumer, Cluster,
+// Options are the rooms that the console looks into. All but Consumer, Cluster, Logs,
 // Notes, Logger and Now are required.
 type Options struct {
 	Log      *fallbacklog.Log
@@ -34,6 +34,8 @@ type Options struct {
 	Ledger   ledger.Ledger
 	// Cluster is the ledger, where other nodes may have it too; nil else.
 	Cluster ledger.Cluster
+	// Logs opens what the archive has of another node's log; required with Cluster.
+	Logs Logs
 	// Reconcile makes one run.
 	Reconcile func(context.Context, reconcile.Request) (*reconcile.Report, error)
 	// Campaigns names those that are configured now.
@@ -88,6 +90,7 @@ func (c *Console) Handler() http.Handler {
 		"POST /v1/admin/claims":              c.claims,
 		"GET /v1/admin/nodes":                c.nodes,
 		"POST /v1/admin/nodes/{name}/{deed}": c.declare,
+		"POST /v1/admin/nodes/{name}/settle": c.settle,
 		"POST /v1/admin/reconcile":           c.reconcile,
 		"GET /v1/admin/runs":                 c.runs,
 		"GET /v1/admin/audit":                c.audit,

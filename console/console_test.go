@@ -57,7 +57,8 @@ func (s *stubborn) Audit(ctx context.Context, e ledger.Entry) error {
 	return s.Ledger.Audit(ctx, e)
 }
 
-func openDesk(t *testing.T) *desk {
+// openDesk opens a console; change may add to what it looks into.
+func openDesk(t *testing.T, change ...func(*Options)) *desk {
 	t.Helper()
 	d, dir := &desk{t: t}, t.TempDir()
 	must := func(err error) {
@@ -96,12 +97,16 @@ func openDesk(t *testing.T) *desk {
 	})
 	must(err)
 	d.reconcile = runs.Run
-	d.http = New(Options{
+	o := Options{
 		Log: d.log, Front: d.front, Consumer: workers, Queue: lanes, Breakers: &breakers, Switches: NewSwitches(d.log, nil), Ledger: d.ledger,
 		Reconcile: func(ctx context.Context, q reconcile.Request) (*reconcile.Report, error) { return d.reconcile(ctx, q) },
 		Campaigns: func() []string { return []string{"spring"} }, NotReady: func(context.Context) []string { return d.notReady },
 		Metrics: prometheus.NewRegistry(), Token: token, Version: "test",
-	}).Handler()
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	d.http = New(o).Handler()
 	return d
 }
 

@@ -30,5 +30,6 @@
 //	GET  /v1/admin/nodes                    the nodes of the cluster
 //	POST /v1/admin/nodes/{name}/lose        {"why","who"?}: its process will never run again
 //	POST /v1/admin/nodes/{name}/retire      {"why","who"?}: nothing more is to come of it
+//	POST /v1/admin/nodes/{name}/settle      {"why","who"?}: give back what it leased and did not hand out
 //	GET  /v1/admin/audit                    who changed what
 package console

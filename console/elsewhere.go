@@ -47,6 +47,8 @@ func (c *Console) find(ctx context.Context, id gift.OrderID) (*told, error) {
 		return &told{Story: own, nodes: make([]string, len(own.Records)), asOf: own.Claim.ClaimedAt}, nil
 	case errors.Is(err, ledger.ErrNotFound):
 		return nil, gift.Errorf(gift.NotFound, "no order %v in the log of node %s, nor in the ledger yet; if it is a claim's id: manna claim %v", id, c.opts.Log.Node(), id)
+	case err == nil:
+		return nil, &gift.Error{Code: gift.Unavailable, Detail: fmt.Sprintf("the ledger knows of order %v by what became of it, and its claim has not been taken in yet", id), RetryAfter: comeAgain}
 	}
 	return nil, &gift.Error{Code: gift.Unavailable, Detail: fmt.Sprintf("order %v is not in the log of node %s, and the ledger does not answer: %v", id, c.opts.Log.Node(), err), RetryAfter: comeAgain}
 }

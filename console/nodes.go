@@ -50,7 +50,7 @@ func (g *Register) Nodes(ctx context.Context) (n Nodes, err error) {
 func (g *Register) Declare(ctx context.Context, deedWord, name string, q NodeRequest) (Nodes, error) {
 	do, ok := map[string]func(ctx context.Context, node, by string) error{"lose": g.ledger.Lose, "retire": g.ledger.Retire}[deedWord]
 	if !ok {
-		return Nodes{}, gift.Errorf(gift.NotFound, "there is no %q to be done to a node: lose or retire it", deedWord)
+		return Nodes{}, gift.Errorf(gift.NotFound, "there is no %q to be done to a node: lose, retire or settle it", deedWord)
 	}
 	if err := checkWords(q.Who, q.Why, true); err != nil {
 		return Nodes{}, err

@@ -110,6 +110,15 @@ func (l *ArchivedLog) End() Position {
 	return At(firstSegment+uint32(len(l.manifest.Segments)), headerSize)
 }
 
+// Tip is the position behind the last record; 0 where nothing is archived.
+func (l *ArchivedLog) Tip() Position {
+	if len(l.manifest.Segments) == 0 {
+		return 0
+	}
+	last := &l.manifest.Segments[len(l.manifest.Segments)-1]
+	return At(last.Number, uint32(last.Size-footerFrame))
+}
+
 // Indexes fetches the indexes of all segments, oldest first. They are valid until
 // Close. A damaged one is an error that names it.
 func (l *ArchivedLog) Indexes(ctx context.Context) ([]*Index, error) {

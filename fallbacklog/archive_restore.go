@@ -26,6 +26,9 @@ type Restored struct {
 // into its log's directory dir, where they are missing or damaged, or were repaired
 // with a loss. What was there is set aside as *.damaged, never deleted. A segment that
 // is as it was archived is left alone. Without numbers it is all that the archive has.
+// A log that is an older copy of the archived one, and has been opened as such, ends
+// with a segment that was sealed too early and one in which nothing was written: the
+// first is set aside, the second removed.
 //
 // It fails, before it changes anything of a segment, where that is not archived, where
 // the archived one is damaged, and where it does not belong there: the one in its
@@ -93,6 +96,14 @@ func (r *restore) segment(e *ArchivedSegment) (Restored, error) {
 	if err := r.check(fresh, e); err != nil {
 		return done, errors.Join(err, r.disk.Remove(fresh))
 	}
+	// A segment that was begun behind one sealed too early follows that one.
+	if unwritten, err := r.unwritten(e.Number + 1); err != nil {
+		return done, err
+	} else if unwritten {
+		if err := errors.Join(r.disk.Remove(segmentPath(r.dir, e.Number+1)), r.disk.SyncDir(r.dir)); err != nil {
+			return done, err
+		}
+	}
 	if there {
 		if done.Aside, err = r.setAside(path); err != nil {
 			return done, err
@@ -112,9 +123,23 @@ func (r *restore) segment(e *ArchivedSegment) (Restored, error) {
 	return done, errors.Join(r.disk.Rename(index+".tmp", index), r.disk.SyncDir(r.dir))
 }
 
+// unwritten tells whether a segment of the log was begun and nothing was ever written
+// into it: the next Open would remove it.
+func (r *restore) unwritten(n uint32) (bool, error) {
+	s, sealed, err := r.ends(n)
+	if err != nil || sealed || s.version == 0 || indexed(r.disk, r.dir, n) {
+		return false, err
+	}
+	b, err := readWhole(r.disk, segmentPath(r.dir, n))
+	return err == nil && len(trimZeros(b)) <= headerSize, err
+}
+
 // own looks at the segment that the log has: whether it is there, and is what was
 // archived. It fails where it is sound and another.
 func (r *restore) own(e *ArchivedSegment) (sound, there bool, err error) {
+	if unwritten, err := r.unwritten(e.Number); err != nil || unwritten {
+		return false, false, err
+	}
 	path := segmentPath(r.dir, e.Number)
 	f, err := r.disk.OpenRead(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,6 +156,8 @@ func (r *restore) own(e *ArchivedSegment) (sound, there bool, err error) {
 		return false, true, nil
 	case err != nil:
 		return false, true, err
+	case s.node == r.node && s.seed == e.Seed && s.chain == e.Chain && s.size < e.Size:
+		return false, true, nil // it was sealed before all was in it
 	case s.node != r.node || sealed && s.link != e.Link || !sealed && s.seed != e.Seed:
 		return false, true, fmt.Errorf("%s is a sound segment of another log than the archived one: find out whose log this is", path)
 	case !sealed || s.hash != e.Hash:
@@ -152,6 +179,9 @@ func (r *restore) neighbours(e *ArchivedSegment) error {
 	}
 	after, _, err := r.ends(e.Number + 1)
 	if err == nil && after.version != 0 && after.chain != e.Link {
+		if unwritten, err := r.unwritten(e.Number + 1); err != nil || unwritten {
+			return err
+		}
 		err = fmt.Errorf("%s does not follow the archived segment", segmentPath(r.dir, e.Number+1))
 	}
 	return err

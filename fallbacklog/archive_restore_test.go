@@ -69,6 +69,21 @@ func TestRestore(t *testing.T) {
 			_, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{})
 			return err
 		},
+		"an older copy that was opened": func(d *crashdisk.Disk) error {
+			b := content(t, d, segmentFile(3))
+			err := errors.Join(d.WriteFile(segmentFile(3), b[:len(b)-fallbacklog.FooterFrame-5]), d.Remove(indexFile(3)), d.Remove(segmentFile(4)))
+			if err != nil {
+				return err
+			}
+			return openLog(t, small(d)).Close()
+		},
+		"a much older copy that was opened": func(d *crashdisk.Disk) error {
+			err := errors.Join(d.Remove(segmentFile(3)), d.Remove(indexFile(3)), d.Remove(segmentFile(4)))
+			if err != nil {
+				return err
+			}
+			return openLog(t, small(d)).Close()
+		},
 		"everything": func(d *crashdisk.Disk) error {
 			var errs []error
 			for i := 1; i <= 3; i++ {

@@ -39,15 +39,20 @@ func crashes(d *crashdisk.Disk, h *history, name string) []crash {
 // it once more after a power loss.
 func (c crash) reopen() error {
 	d, told := c.disk.Kill(), c.told.clone()
+	var tip fallbacklog.Position // of the log before the power loss
 	for range 2 {
 		l, err := fallbacklog.Open(small(d))
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		err = told.check(l)
+		if now := l.Tip(); err == nil && now.Short(tip) {
+			err = fmt.Errorf("a crash has moved the tip of the log back from %v to %v", tip, now)
+		}
 		if err == nil {
 			err = told.append(l, 2)
 		}
+		tip = l.Tip()
 		after := d.Crash(0)
 		if err = errors.Join(err, l.Close()); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)

@@ -47,6 +47,7 @@ type Log struct {
 	tailMu   sync.Mutex
 	tail     chan struct{} // closed and replaced when durable moves
 	first    Position
+	found    Position  // the Tip that Open found
 	frames   sync.Pool // *[]byte
 	closeOne sync.Once
 }
@@ -108,10 +109,13 @@ func (l *Log) start() error {
 	}
 	number, chain := uint32(1), [32]byte{}
 	if len(segs) > 0 {
-		number, chain = segs[len(segs)-1].number+1, segs[len(segs)-1].link
+		last := &segs[len(segs)-1]
+		number, chain = last.number+1, last.link
+		l.found = At(last.number, uint32(last.size-footerFrame))
 		l.first = At(segs[0].number, headerSize)
 	} else {
 		l.first = At(number, headerSize)
+		l.found = l.first
 	}
 	if l.metrics, err = newMetrics(l); err != nil {
 		return err
@@ -287,6 +291,19 @@ func (l *Log) First() Position { return l.first }
 
 // End is the position up to which records are durable and may be read.
 func (l *Log) End() Position { return Position(l.durable.Load()) }
+
+// Tip is the position behind the last record. Unlike End it does not move when a log
+// is opened again, and so begins another segment: a log of which everything durable is
+// still there has a Tip that is nowhere short of any that it ever had.
+func (l *Log) Tip() Position {
+	if end := l.End(); end.Offset() > headerSize {
+		return end
+	}
+	return l.found
+}
+
+// Found is the Tip that the log had when it was opened, before anything was appended.
+func (l *Log) Found() Position { return l.found }
 
 // Free is the room that is left on the log's disk, in bytes.
 func (l *Log) Free() (int64, error) { return l.disk.Free(l.opts.Dir) }

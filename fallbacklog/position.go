@@ -20,6 +20,16 @@ func (p Position) Segment() uint32 { return uint32(p >> 32) }
 // Offset is the offset of the frame in its segment, in bytes.
 func (p Position) Offset() uint32 { return uint32(p) }
 
+// Short reports whether a log whose Tip is p has lost its end: it is known to have
+// reached the other position. What is reached may be the beginning of a segment in
+// which nothing was written; that one is made again whenever the log is opened.
+func (p Position) Short(reached Position) bool {
+	if reached.Offset() <= headerSize && p.Offset() > headerSize {
+		return p.Segment()+1 < reached.Segment()
+	}
+	return p < reached
+}
+
 func (p Position) String() string { return fmt.Sprintf("%d:%d", p.Segment(), p.Offset()) }
 
 // MarshalText gives "segment:offset".

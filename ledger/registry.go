@@ -11,6 +11,10 @@ import (
 // ErrNodeTaken: another process has the node's name.
 var ErrNodeTaken = errors.New("node name is taken")
 
+// ErrLogShort: a process has the home of the node and a log that ends before the
+// node's did, as one that was brought back from a copy has.
+var ErrLogShort = errors.New("the log lacks its end")
+
 // Registry knows the nodes. Kept here alone; durable when a call returns nil.
 // Times are by one clock, the engine's.
 //
@@ -29,14 +33,18 @@ type Registry interface {
 	// process of the same home takes over, for its lock on the home shows that the
 	// one before is dead; one of another home is refused with ErrNodeTaken, however
 	// long the node has been silent: two logs under one name would hide each other. So
-	// is one of another home where the node has left with a log.
+	// is one of another home where the node has left with a log. One whose log is short
+	// of what Beat and Leave have told is refused with ErrLogShort, unless the node was
+	// declared lost: it would give positions a second time that the ledger, the archive
+	// and other nodes know. What was written after the last of them cannot be missed.
 	//
-	// Where a process of another home may join, all leases of the one before become
-	// Former's, for its log does not say how many of them were handed out: they stay
-	// counted until they are settled, so stock may be left over that nobody gets.
+	// Where a process of another home may join, or one with a short log, all leases of
+	// the one before become Former's, for its log does not say how many of them were
+	// handed out: they stay counted until they are settled, so stock may be left over
+	// that nobody gets.
 	Join(ctx context.Context, p Process) (epoch int64, err error)
-	// Beat says that the process is alive, and how long its log is. Errors:
-	// ErrFenced.
+	// Beat says that the process is alive, and how long its log is: a position up to
+	// which it is durable, so that no crash makes it short of that. Errors: ErrFenced.
 	Beat(ctx context.Context, h Holder, end fallbacklog.Position) error
 	// Leave says that the process ends in order, with a log that ends at end. Once that
 	// has been taken in up to end, the node does not hold AsOf back any more, until it
@@ -64,6 +72,9 @@ type Process struct {
 	Roles   []string
 	Version string
 	Address string // where others reach its admin port
+	// End is the Tip that its log was found with, before it wrote anything; 0 where that
+	// is not told, and then the log is not compared with what is known of it.
+	End fallbacklog.Position
 }
 
 // NodeState is where a node stands; Registry draws the moves.
@@ -88,7 +99,10 @@ type Node struct {
 	Started time.Time            `json:"started"`
 	Seen    time.Time            `json:"seen"` // its last beat
 	LogEnd  fallbacklog.Position `json:"log_end"`
-	By      string               `json:"by,omitempty"` // who declared it lost or retired
+	// Ended: LogEnd was told by Leave, and no process has joined since. Otherwise the
+	// log may go on behind it.
+	Ended bool   `json:"ended,omitempty"`
+	By    string `json:"by,omitempty"` // who declared it lost or retired
 }
 
 // Silent tells for how long the node has not been heard of.

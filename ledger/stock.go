@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"manna/fallbacklog"
 	"manna/gift"
 )
 
@@ -67,12 +68,41 @@ type Stock interface {
 	RefundRefused(ctx context.Context, limit int) (weighed int, err error)
 	// Settle says how much a node that is gone has handed out, by its whole log, and
 	// frees the rest of its lease. Repeating it, also with a better number, is
-	// harmless. Where the node's name has gone to another log since, node is Former's.
-	// Errors: ErrHeld, ErrNotFound where the node has no lease,
-	// ErrOverdrawn, with which the number was taken all the same.
-	Settle(ctx context.Context, k StockKey, node string, used int64) (Lease, error)
+	// harmless. h is the last process that wrote the log; where the node's name has gone
+	// to another log since, h.Node is Former's. With epoch 0 it is whichever was the
+	// last. Errors: ErrHeld, ErrLeaseChanged where another process has joined since,
+	// ErrNotFound where the node has no lease, ErrOverdrawn, with which the number was
+	// taken all the same.
+	Settle(ctx context.Context, k StockKey, h Holder, used int64) (Lease, error)
 	// Leases gives a gift's pool and its leases, by node.
 	Leases(ctx context.Context, k StockKey) (Pool, []Lease, error)
+	// Estate gives all leases of a node, or of one of Former's, by campaign and gift,
+	// with what is known of the log that says how much of them was handed out. Errors:
+	// ErrNotFound where there is no such node.
+	Estate(ctx context.Context, holder string) (Estate, error)
+}
+
+// Estate is what a node holds of the common stock, and what is known of its log.
+type Estate struct {
+	// Holder is the last process that wrote the log. Former's has epoch 0.
+	Holder Holder
+	// State is the node's; empty for one of Former's, which nobody is any more.
+	State NodeState
+	// Home is that of the log, as in Process. It is empty where the log can not be told
+	// from another of the same home: Former's, after a process joined with a short log.
+	Home string
+	// LogEnd and Ended are as in Node.
+	LogEnd fallbacklog.Position
+	Ended  bool
+	Leases []GiftLease
+	// Formers are the names of Former's leases of the same node; none for Former's own.
+	Formers []string
+}
+
+// GiftLease is a lease with the gift that it is of.
+type GiftLease struct {
+	StockKey
+	Lease
 }
 
 // Former names the holder of a lease whose node's name has gone to another log:
@@ -84,6 +114,13 @@ func Former(node string, epoch int64) string { return node + formerMark + strcon
 
 // IsFormer reports whether a name is one of Former's, which no process may have.
 func IsFormer(node string) bool { return strings.Contains(node, formerMark) }
+
+// FormerOf gives the node whose name has gone to another log; ok is false where the name
+// is none of Former's.
+func FormerOf(former string) (node string, ok bool) {
+	node, _, ok = strings.Cut(former, formerMark)
+	return node, ok
+}
 
 // formerMark is in no node's name; see gift.CheckName.
 const formerMark = "@"

@@ -18,7 +18,8 @@
 // has the ledger follow it, and answers on the admin port for any order. Nodes find
 // each other in the register alone (member.go), which the ledger keeps: a node joins
 // when it starts and leaves when it has stopped in order. Two processes under one
-// name are refused, and one that a person has declared lost ends.
+// name are refused, one whose log is an older copy of the node's is, and one that a
+// person has declared lost ends.
 //
 // # Starting
 //

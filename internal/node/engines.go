@@ -81,8 +81,8 @@ func (n *Node) openLedger(ctx context.Context, c *config.Config) (err error) {
 		return err
 	}
 	n.member = newMember(n.shared, ledger.Process{
-		Node: c.Node, Home: home, Roles: names(n.opts.Roles), Version: n.opts.Version, Address: reachable(n.Admin()),
-	}, n.log.End, !c.Clustered(), n.logger)
+		Node: c.Node, Home: home, Roles: names(n.opts.Roles), Version: n.opts.Version, Address: reachable(n.Admin()), End: n.log.Found(),
+	}, n.log.Tip, !c.Clustered(), n.logger)
 	return n.member.join(ctx)
 }
 

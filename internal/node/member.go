@@ -30,8 +30,8 @@ var errNotJoined = errors.New("this node has not reached the register of nodes y
 type member struct {
 	registry ledger.Registry
 	process  ledger.Process
-	end      func() fallbacklog.Position
-	alone    bool // no other node may be up
+	end      func() fallbacklog.Position // how far the log is durable
+	alone    bool                        // no other node may be up
 	logger   *slog.Logger
 
 	mu     sync.Mutex // guards the next fields
@@ -59,7 +59,7 @@ func (m *member) join(ctx context.Context) error {
 
 // fatal reports an error after which this process must not go on under its name.
 func fatal(err error) bool {
-	return errors.Is(err, ledger.ErrNodeTaken) || errors.Is(err, ledger.ErrFenced) || errors.Is(err, ledger.ErrNewer) || errors.Is(err, errNotAlone)
+	return errors.Is(err, ledger.ErrNodeTaken) || errors.Is(err, ledger.ErrLogShort) || errors.Is(err, ledger.ErrFenced) || errors.Is(err, ledger.ErrNewer) || errors.Is(err, errNotAlone)
 }
 
 var errNotAlone = errors.New("this node has to be alone")

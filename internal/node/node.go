@@ -54,6 +54,7 @@ type Node struct {
 	log       *fallbacklog.Log
 	bucket    bucket.Bucket         // nil where there is no archive
 	archiver  *fallbacklog.Archiver // nil where there is no archive
+	archive   *fallbacklog.Archive  // the other nodes' logs; nil where nothing here reads them all the time
 	breakers  breaker.Set
 	ledger    ledger.Ledger
 	patient   *ledger.Patient // the ledger, where Run opens it; nil else
@@ -157,7 +158,7 @@ func (n *Node) open(ctx context.Context) error {
 		Reconcile: n.runReconcile, Campaigns: n.campaigns, NotReady: n.notReady, Notes: n.notes, Metrics: n.registry, Token: token, Version: n.opts.Version, Logger: n.logger,
 	}
 	if n.shared != nil {
-		o.Cluster = n.shared
+		o.Cluster, o.Logs = n.shared, n.archived
 	}
 	n.console = console.New(o)
 	return nil

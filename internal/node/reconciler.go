@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"manna/fallbacklog"
+	"manna/fallbacklog/bucket"
 	"manna/gift"
 	"manna/internal/config"
 	"manna/ledger"
@@ -43,13 +44,18 @@ func (n *Node) openOthers(o *reconcile.Options) error {
 		o.Others = n.unarchived
 		return nil
 	}
-	archive, err := fallbacklog.OpenArchive(fallbacklog.ArchiveOptions{Bucket: n.bucket, Cache: filepath.Join(n.config.Data, "archive-cache")})
-	if err != nil {
+	var err error
+	if n.archive, err = openArchive(n.bucket, n.config); err != nil {
 		return err
 	}
-	n.opened(archive.Close)
-	o.Others = reconcile.Archived(archive, n.shared, n.log.Node())
+	n.opened(n.archive.Close)
+	o.Others = reconcile.Archived(n.archive, n.shared, n.log.Node())
 	return nil
+}
+
+// openArchive opens the archive for reading. One process of a data directory has it open.
+func openArchive(b bucket.Bucket, c *config.Config) (*fallbacklog.Archive, error) {
+	return fallbacklog.OpenArchive(fallbacklog.ArchiveOptions{Bucket: b, Cache: filepath.Join(c.Data, "archive-cache")})
 }
 
 // errNoArchive: only a node's own log can be read where it is.

@@ -29,11 +29,13 @@ func RunCluster(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"a dead node's stock is free once it is settled", settledStock},
 		{"a log that shows more than was leased is said loudly", overdrawnStock},
 		{"what a log that is gone had leased is not leased again", stockOfLostLog},
+		{"an estate is what a node holds and what is known of its log", estates},
 		{"a claim is refunded once", refunds},
 		{"nodes that die leasing lose and double nothing", leasingNodesDie},
 		{"a node's name belongs to one process", nodeNames},
 		{"nodes come, beat, leave and are given up", nodesLive},
 		{"of many processes that join one has the name", contestedName},
+		{"a log that has lost its end is not let in as the node's", shortLogs},
 	})
 }
 

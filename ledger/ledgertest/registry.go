@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"manna/fallbacklog"
 	"manna/ledger"
 )
 
@@ -73,7 +74,7 @@ func nodesLive(t *testing.T, o Opener) {
 		{Name: "a", State: ledger.NodeUp, Epoch: a.Epoch, Home: "disk-of-a", Roles: []string{"front"}, Version: "1", Address: "a:8081",
 			Started: start(), Seen: start().Add(time.Minute), LogEnd: 42},
 		{Name: "b", State: ledger.NodeLeft, Epoch: b.Epoch, Home: "disk-of-b", Roles: []string{"front"}, Version: "1", Address: "b:8081",
-			Started: start(), Seen: start().Add(time.Minute), LogEnd: 7},
+			Started: start(), Seen: start().Add(time.Minute), LogEnd: 7, Ended: true},
 	})
 	equal(t, "silence of a", nodes[0].Silent(now), time.Second)
 	wantErr(t, l.Retire(ctx, "a", "ana"), ledger.ErrHeld)
@@ -105,4 +106,112 @@ func contestedName(t *testing.T, o Opener) {
 	}
 	all.Wait()
 	equal(t, "winners", len(won), 1)
+}
+
+// shortLogs: a process at the home of the node whose log ends before the node's did is
+// a copy that was brought back, and gets in on a person's word only, as another log.
+func shortLogs(t *testing.T, o Opener) {
+	const end = fallbacklog.Position(5<<32 | 9000)
+	nodes := 0
+	for name, c := range map[string]struct {
+		leave func(t *testing.T, l ledger.Cluster, h ledger.Holder)
+		log   fallbacklog.Position // the process's that comes
+		err   error
+	}{
+		"it is up":                      {stays, end - 1, ledger.ErrLogShort},
+		"it is up, and the log is not":  {stays, end, nil},
+		"it left":                       {leaves, end - 1, ledger.ErrLogShort},
+		"it left, and the log is whole": {leaves, end, nil},
+		"it left, and the log went on":  {leaves, end + 1, nil},
+		"a segment is missing":          {leaves, 4<<32 | 20000, ledger.ErrLogShort},
+		"the log was removed":           {leaves, 1<<32 | 1024, ledger.ErrLogShort},
+		"it does not tell":              {leaves, 0, nil},
+		"it is retired":                 {retired, end - 1, ledger.ErrLogShort},
+		"it is lost":                    {lost, end - 1, nil},
+		"it is lost, and the log whole": {lost, end, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := o.open(t, "a", time.Now)
+			ctx := t.Context()
+			nodes++
+			node := fmt.Sprint("a-", nodes)
+			p := ledger.Process{Node: node, Home: "disk", End: 1<<32 | 1024}
+			epoch, err := l.Join(ctx, p)
+			ok(t, err)
+			h := ledger.Holder{Node: node, Epoch: epoch}
+			ok(t, l.Beat(ctx, h, end))
+			key := ledger.StockKey{Campaign: "spring", Gift: node}
+			_, err = l.Lease(ctx, key, h, ledger.Ask{Total: 100, UpTo: 60})
+			ok(t, err)
+			c.leave(t, l, h)
+			before := nodeNamed(t, l, node)
+			p.End = c.log
+			next, err := l.Join(ctx, p)
+			short := c.log != 0 && c.log < end
+			after := nodeNamed(t, l, node)
+			_, leases := held(t, l, key)
+			if c.err != nil {
+				wantErr(t, err, c.err)
+				for _, remedy := range []string{"manna log restore", "name of its own", "manna node lose " + node} {
+					if !strings.Contains(err.Error(), remedy) {
+						t.Errorf("the error does not say %q: %v", remedy, err)
+					}
+				}
+				equal(t, "the node", after, before)
+				equal(t, "leases", leases, map[string]int64{node: 60})
+				// The word that lets it in.
+				ok(t, l.Lose(ctx, node, "ana"))
+				next, err = l.Join(ctx, p)
+				after = nodeNamed(t, l, node)
+				_, leases = held(t, l, key)
+			}
+			ok(t, err)
+			if next <= h.Epoch {
+				t.Errorf("epoch %d after %d", next, h.Epoch)
+			}
+			switch {
+			case short:
+				equal(t, "the end of the log", after.LogEnd, c.log)
+				equal(t, "leases", leases, map[string]int64{ledger.Former(node, h.Epoch): 60})
+			default:
+				equal(t, "the end of the log", after.LogEnd, max(end, c.log))
+				equal(t, "leases", leases, map[string]int64{node: 60})
+			}
+			// From here on it is held to its own log.
+			p.End = after.LogEnd
+			_, err = l.Join(ctx, p)
+			ok(t, err)
+		})
+	}
+}
+
+func stays(*testing.T, ledger.Cluster, ledger.Holder) {}
+
+func leaves(t *testing.T, l ledger.Cluster, h ledger.Holder) {
+	t.Helper()
+	ok(t, l.Leave(t.Context(), h, 5<<32|9000))
+}
+
+func retired(t *testing.T, l ledger.Cluster, h ledger.Holder) {
+	t.Helper()
+	leaves(t, l, h)
+	ok(t, l.Retire(t.Context(), h.Node, "ana"))
+}
+
+func lost(t *testing.T, l ledger.Cluster, h ledger.Holder) {
+	t.Helper()
+	ok(t, l.Lose(t.Context(), h.Node, "ana"))
+}
+
+func nodeNamed(t *testing.T, l ledger.Cluster, name string) ledger.Node {
+	t.Helper()
+	nodes, _, err := l.Nodes(t.Context())
+	ok(t, err)
+	for _, n := range nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	t.Fatalf("no node %s", name)
+	return ledger.Node{}
 }

@@ -108,7 +108,7 @@ func settledStock(t *testing.T, o Opener) {
 	_, err := l.Lease(ctx, vip, a, ledger.Ask{Total: 100, UpTo: 60})
 	ok(t, err)
 	// a is silent; nobody knows whether it is dead.
-	_, err = l.Settle(ctx, vip, "a", 20)
+	_, err = l.Settle(ctx, vip, ledger.Holder{Node: "a"}, 20)
 	wantErr(t, err, ledger.ErrHeld)
 	got, err := l.Lease(ctx, vip, b, ledger.Ask{Total: 100, UpTo: 100})
 	ok(t, err)
@@ -119,31 +119,31 @@ func settledStock(t *testing.T, o Opener) {
 	wantErr(t, err, ledger.ErrFenced)
 	// By the archive so far, then by the disk, which had more of the log.
 	for _, used := range []int64{20, 20, 20} {
-		s, err := l.Settle(ctx, vip, "a", used)
+		s, err := l.Settle(ctx, vip, ledger.Holder{Node: "a"}, used)
 		ok(t, err)
 		equal(t, "a's lease", s.Held, used)
 	}
 	got, err = l.Lease(ctx, vip, b, ledger.Ask{Total: 100, UpTo: 70})
 	ok(t, err)
 	equal(t, "b holds", got.Held, 70)
-	s, err := l.Settle(ctx, vip, "a", 25)
+	s, err := l.Settle(ctx, vip, ledger.Holder{Node: "a"}, 25)
 	wantErr(t, err, ledger.ErrOverdrawn)
 	equal(t, "a's lease by a longer log", s.Held, 25)
 
 	// a is back with its disk: what its log says is what it has used.
 	back := join(t, l, "a")
-	_, err = l.Settle(ctx, vip, "a", 0)
+	_, err = l.Settle(ctx, vip, ledger.Holder{Node: "a"}, 0)
 	wantErr(t, err, ledger.ErrHeld)
 	s, err = l.Lease(ctx, vip, back, ledger.Ask{Total: 100, Used: 25, UpTo: 40})
 	ok(t, err)
 	equal(t, "a holds what is left", s.Held, 30)
 	ok(t, l.Leave(ctx, back, 0))
-	s, err = l.Settle(ctx, vip, "a", 26)
+	s, err = l.Settle(ctx, vip, ledger.Holder{Node: "a"}, 26)
 	ok(t, err)
 	equal(t, "a's lease after it left", s.Held, 26)
-	_, err = l.Settle(ctx, vip, "nobody", 0)
+	_, err = l.Settle(ctx, vip, ledger.Holder{Node: "nobody"}, 0)
 	wantErr(t, err, ledger.ErrNotFound)
-	if _, err = l.Settle(ctx, vip, "a", -1); err == nil {
+	if _, err = l.Settle(ctx, vip, ledger.Holder{Node: "a"}, -1); err == nil {
 		t.Fatal("less than nothing was used")
 	}
 }
@@ -155,7 +155,7 @@ func overdrawnStock(t *testing.T, o Opener) {
 	_, err := l.Lease(ctx, vip, a, ledger.Ask{Total: 100, UpTo: 60})
 	ok(t, err)
 	ok(t, l.Lose(ctx, "a", "ana"))
-	_, err = l.Settle(ctx, vip, "a", 20)
+	_, err = l.Settle(ctx, vip, ledger.Holder{Node: "a"}, 20)
 	ok(t, err)
 	_, err = l.Lease(ctx, vip, b, ledger.Ask{Total: 100, UpTo: 50})
 	ok(t, err)
@@ -199,10 +199,10 @@ func stockOfLostLog(t *testing.T, o Opener) {
 	equal(t, "after a restart it holds", lease.Held, 20)
 
 	// The old log was found, and says what the old process had handed out.
-	lease, err = l.Settle(ctx, vip, former, 79)
+	lease, err = l.Settle(ctx, vip, ledger.Holder{Node: former}, 79)
 	ok(t, err)
 	equal(t, "the former lease", lease.Held, 79)
-	_, err = l.Settle(ctx, vip, "a", 5)
+	_, err = l.Settle(ctx, vip, ledger.Holder{Node: "a"}, 5)
 	wantErr(t, err, ledger.ErrHeld)
 	lease, err = l.Lease(ctx, vip, b, ledger.Ask{Total: 100, UpTo: 100})
 	ok(t, err)
@@ -213,6 +213,80 @@ func stockOfLostLog(t *testing.T, o Opener) {
 	anew("third-disk")
 	_, byNode = held(t, l, vip)
 	equal(t, "leases", byNode, map[string]int64{former: 79, ledger.Former("a", h.Epoch): 20, "b": 1})
+}
+
+func estates(t *testing.T, o Opener) {
+	l := o.open(t, "a", time.Now)
+	ctx := t.Context()
+	anew := func(node, home string) ledger.Holder {
+		t.Helper()
+		epoch, err := l.Join(ctx, ledger.Process{Node: node, Home: home, End: 1})
+		ok(t, err)
+		return ledger.Holder{Node: node, Epoch: epoch}
+	}
+	coin := ledger.StockKey{Campaign: "spring", Gift: "coin"}
+	lease := func(h ledger.Holder, k ledger.StockKey, upTo int64) {
+		t.Helper()
+		_, err := l.Lease(ctx, k, h, ledger.Ask{Total: 1000, UpTo: upTo})
+		ok(t, err)
+	}
+	want := func(holder string, want ledger.Estate, held ...int64) {
+		t.Helper()
+		got, err := l.Estate(ctx, holder)
+		ok(t, err)
+		for i, k := range []ledger.StockKey{coin, vip}[:len(held)] {
+			if i >= len(got.Leases) || got.Leases[i].StockKey != k || got.Leases[i].Held != held[i] || got.Leases[i].Node != holder {
+				t.Fatalf("%s holds %+v, want %v", holder, got.Leases, held)
+			}
+		}
+		equal(t, "leases of "+holder, len(got.Leases), len(held))
+		got.Leases = nil
+		equal(t, "estate of "+holder, got, want)
+	}
+	a := anew("a", "first")
+	lease(a, vip, 60)
+	lease(a, coin, 5)
+	lease(anew("a_", "other"), vip, 3) // a name that is like its own
+	lease(anew("ab", "other"), vip, 3)
+	ok(t, l.Beat(ctx, a, 9))
+	want("a", ledger.Estate{Holder: a, State: ledger.NodeUp, Home: "first", LogEnd: 9}, 5, 60)
+	ok(t, l.Leave(ctx, a, 10))
+	want("a", ledger.Estate{Holder: a, State: ledger.NodeLeft, Home: "first", LogEnd: 10, Ended: true}, 5, 60)
+	// That the log has ended holds whatever a person says, until the next process.
+	ok(t, l.Lose(ctx, "a", "ana"))
+	want("a", ledger.Estate{Holder: a, State: ledger.NodeLost, Home: "first", LogEnd: 10, Ended: true}, 5, 60)
+
+	second := anew("a", "second")
+	first := ledger.Former("a", a.Epoch)
+	want(first, ledger.Estate{Holder: ledger.Holder{Node: first}, Home: "first", LogEnd: 10, Ended: true}, 5, 60)
+	want("a", ledger.Estate{Holder: second, State: ledger.NodeUp, Home: "second", LogEnd: 1, Formers: []string{first}})
+
+	// A log that was read before its node was started again settles nothing.
+	lease(second, coin, 7)
+	ok(t, l.Beat(ctx, second, 20))
+	ok(t, l.Lose(ctx, "a", "ana"))
+	epoch, err := l.Join(ctx, ledger.Process{Node: "a", Home: "second", End: 20})
+	ok(t, err)
+	third := ledger.Holder{Node: "a", Epoch: epoch}
+	ok(t, l.Lose(ctx, "a", "ana"))
+	_, err = l.Settle(ctx, coin, second, 0)
+	wantErr(t, err, ledger.ErrLeaseChanged)
+	want("a", ledger.Estate{Holder: third, State: ledger.NodeLost, Home: "second", LogEnd: 20, Formers: []string{first}}, 7)
+	_, err = l.Settle(ctx, coin, third, 4)
+	ok(t, err)
+	want("a", ledger.Estate{Holder: third, State: ledger.NodeLost, Home: "second", LogEnd: 20, Formers: []string{first}}, 4)
+
+	// Two logs of one home cannot be told apart by it.
+	anew("a", "second")
+	alike := ledger.Former("a", third.Epoch)
+	want(alike, ledger.Estate{Holder: ledger.Holder{Node: alike}, LogEnd: 20}, 4)
+	_, err = l.Settle(ctx, coin, ledger.Holder{Node: first}, 1)
+	ok(t, err)
+	want(first, ledger.Estate{Holder: ledger.Holder{Node: first}, Home: "first", LogEnd: 10, Ended: true}, 1, 60)
+	for _, nobody := range []string{"nobody", "a@99"} {
+		_, err := l.Estate(ctx, nobody)
+		wantErr(t, err, ledger.ErrNotFound)
+	}
 }
 
 func refunds(t *testing.T, o Opener) {
@@ -311,7 +385,7 @@ func leasingNodesDie(t *testing.T, o Opener) {
 					t.Error(err)
 					return
 				}
-				if _, err := l.Settle(t.Context(), vip, f.node, f.log); err != nil {
+				if _, err := l.Settle(t.Context(), vip, ledger.Holder{Node: f.node}, f.log); err != nil {
 					t.Error(err)
 					return
 				}
@@ -336,7 +410,7 @@ func leasingNodesDie(t *testing.T, o Opener) {
 	// What was not handed out is there for another: nothing is lost.
 	for _, f := range fronts {
 		ok(t, l.Lose(t.Context(), f.node, "ana"))
-		_, err := l.Settle(t.Context(), vip, f.node, f.log)
+		_, err := l.Settle(t.Context(), vip, ledger.Holder{Node: f.node}, f.log)
 		ok(t, err)
 	}
 	lease, err := l.Lease(t.Context(), vip, join(t, l, "last"), ledger.Ask{Total: total, UpTo: total})

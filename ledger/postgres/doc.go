@@ -18,6 +18,8 @@
 //	marks        one row for an order and number of attempt  kept
 //	stock        one row for a gift: what was refunded       kept
 //	leases       a node's lease of a gift                    kept
+//	formers      whose lease has stayed with a log that      kept
+//	             has no node any more
 //	refunds      claims whose gift came back                 kept
 //
 // They are in one schema, with goose's schema_version. What is derived may be
@@ -41,7 +43,8 @@
 //	            outcome, and is weighed when that can be seen: of two that were taken in
 //	            side by side the later one finds both.
 //	Join        the node's row is locked, then its leases where they become Former's:
-//	            the name and what was leased under it change hands at once.
+//	            the name and what was leased under it change hands at once, and what was
+//	            known of the log before is noted with them.
 //
 // Locks are always taken in this order, and rows of one table in the order of their
 // keys. A deadlock that comes about all the same is broken by the server and the

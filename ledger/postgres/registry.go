@@ -48,15 +48,19 @@ func (l *Ledger) Join(ctx context.Context, p ledger.Process) (epoch int64, err e
 			return fmt.Errorf("node %s has left with a log in %s that ends at %v, and this log is another: %w; start it on that directory, give this one another name, or declare that one lost (manna node lose), which leaves the stock that it had leased counted as handed out",
 				p.Node, n.Home, n.LogEnd, ledger.ErrNodeTaken)
 		}
-		if n.Home != p.Home {
-			// Commit point: the leases stay with the log that says what became of them, at
-			// once with the name's going to another.
-			n.LogEnd = 0
-			_, err := tx.Exec(ctx, "UPDATE leases SET node = $2, version = version + 1, updated = $3 WHERE node = $1", p.Node, ledger.Former(p.Node, n.Epoch), nanos(now))
-			if err != nil {
+		short := n.Home == p.Home && p.End != 0 && p.End.Short(n.LogEnd)
+		if short && n.State != ledger.NodeLost {
+			return fmt.Errorf("node %s was heard of with its log up to %v, and this one, in the same home, ends at %v: %w: it is an older copy, or was damaged; restore it (manna log restore), or start this process with a data directory and a name of its own, or declare the node lost (manna node lose %s), which leaves the stock that it had leased counted as handed out",
+				p.Node, n.LogEnd, p.End, ledger.ErrLogShort, p.Node)
+		}
+		if n.Home != p.Home || short {
+			if err := inherit(ctx, tx, &n, short, now); err != nil {
 				return err
 			}
+			n.LogEnd, n.Ended = 0, false
 		}
+		// The process may die before its first beat.
+		n.LogEnd = max(n.LogEnd, p.End)
 		epoch = n.Epoch + 1
 		_, err = tx.Exec(ctx, `UPDATE nodes SET state = $2, epoch = $3, home = $4, roles = $5, version = $6, address = $7, started = $8, seen = $8, log_end = $9, by = '' WHERE node = $1`,
 			p.Node, string(ledger.NodeUp), epoch, p.Home, roles, text(p.Version), text(p.Address), nanos(now), int64(n.LogEnd))
@@ -66,6 +70,24 @@ func (l *Ledger) Join(ctx context.Context, p ledger.Process) (epoch int64, err e
 		return 0, err
 	}
 	return epoch, nil
+}
+
+// inherit leaves the leases of a node with the log that says what became of them.
+// alike: the home is that of another log as well, and does not tell the two apart.
+//
+// Commit point: the leases are Former's at once with the name's going to another log.
+func inherit(ctx context.Context, tx pgx.Tx, n *ledger.Node, alike bool, now time.Time) error {
+	former := ledger.Former(n.Name, n.Epoch)
+	tag, err := tx.Exec(ctx, "UPDATE leases SET node = $2, version = version + 1, updated = $3 WHERE node = $1", n.Name, former, nanos(now))
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	home := n.Home
+	if alike {
+		home = ""
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO formers (holder, home, log_end, ended) VALUES ($1, $2, $3, $4)", former, home, int64(n.LogEnd), n.Ended)
+	return err
 }
 
 // Beat implements ledger.Registry.
@@ -84,8 +106,8 @@ func (l *Ledger) heard(ctx context.Context, what string, h ledger.Holder, state 
 		if err != nil {
 			return err
 		}
-		tag, err := l.pool.Exec(ctx, "UPDATE nodes SET state = $3, seen = $4, log_end = $5 WHERE node = $1 AND epoch = $2 AND state IN ($6, $3)",
-			h.Node, h.Epoch, string(state), nanos(now), int64(end), string(ledger.NodeUp))
+		tag, err := l.pool.Exec(ctx, "UPDATE nodes SET state = $3, seen = $4, log_end = $5, ended = CASE $3 WHEN $7 THEN epoch ELSE ended END WHERE node = $1 AND epoch = $2 AND state IN ($6, $3)",
+			h.Node, h.Epoch, string(state), nanos(now), int64(end), string(ledger.NodeUp), string(ledger.NodeLeft))
 		if err == nil && tag.RowsAffected() == 0 {
 			return fenced(h)
 		}
@@ -137,7 +159,7 @@ func (l *Ledger) declare(ctx context.Context, node, by string, state ledger.Node
 	})
 }
 
-const nodeColumns = "node, state, epoch, home, roles, version, address, started, seen, log_end, by"
+const nodeColumns = "node, state, epoch, home, roles, version, address, started, seen, log_end, by, epoch > 0 AND ended = epoch"
 
 func nodeOf(ctx context.Context, q querier, node, lock string) (ledger.Node, error) {
 	n, err := scanNode(q.QueryRow(ctx, "SELECT "+nodeColumns+" FROM nodes WHERE node = $1"+lock, node))
@@ -149,7 +171,7 @@ func nodeOf(ctx context.Context, q querier, node, lock string) (ledger.Node, err
 
 func scanNode(row pgx.Row) (n ledger.Node, err error) {
 	var started, seen int64
-	err = row.Scan(&n.Name, &n.State, &n.Epoch, &n.Home, &n.Roles, &n.Version, &n.Address, &started, &seen, &n.LogEnd, &n.By)
+	err = row.Scan(&n.Name, &n.State, &n.Epoch, &n.Home, &n.Roles, &n.Version, &n.Address, &started, &seen, &n.LogEnd, &n.By, &n.Ended)
 	n.Started, n.Seen = fromNanos(started), fromNanos(seen)
 	return n, err
 }

@@ -114,28 +114,31 @@ func (l *Ledger) Return(ctx context.Context, k ledger.StockKey, h ledger.Holder,
 }
 
 // Settle implements ledger.Stock.
-func (l *Ledger) Settle(ctx context.Context, k ledger.StockKey, node string, used int64) (lease ledger.Lease, err error) {
+func (l *Ledger) Settle(ctx context.Context, k ledger.StockKey, h ledger.Holder, used int64) (lease ledger.Lease, err error) {
 	if used < 0 {
-		return lease, fmt.Errorf("node %s cannot have handed out %d gifts", node, used)
+		return lease, fmt.Errorf("node %s cannot have handed out %d gifts", h.Node, used)
 	}
 	var overdrawn error
 	err = l.parting(ctx, "settle stock", k, func(ctx context.Context, tx pgx.Tx, _ ledger.Pool, now time.Time) error {
 		overdrawn = nil
 		// The row is locked, so that no process joins before this is committed. What is
 		// left of a log that is gone has none.
-		n, err := nodeOf(ctx, tx, node, " FOR SHARE")
+		n, err := nodeOf(ctx, tx, h.Node, " FOR SHARE")
 		if err != nil && !errors.Is(err, ledger.ErrNotFound) {
 			return err
 		}
 		var found bool
-		if lease, found, err = leaseOf(ctx, tx, k, node); err != nil {
+		if lease, found, err = leaseOf(ctx, tx, k, h.Node); err != nil {
 			return err
 		}
 		if !found {
-			return fmt.Errorf("node %s has no lease of %s/%s: %w", node, k.Campaign, k.Gift, ledger.ErrNotFound)
+			return fmt.Errorf("node %s has no lease of %s/%s: %w", h.Node, k.Campaign, k.Gift, ledger.ErrNotFound)
 		}
 		if n.State == ledger.NodeUp {
-			return fmt.Errorf("node %s was seen %s ago: %w; stop it, or declare it lost", node, n.Silent(now).Round(time.Second), ledger.ErrHeld)
+			return fmt.Errorf("node %s was seen %s ago: %w; stop it, or declare it lost", h.Node, n.Silent(now).Round(time.Second), ledger.ErrHeld)
+		}
+		if h.Epoch != 0 && h.Epoch != n.Epoch {
+			return fmt.Errorf("node %s has been started again since its log was read: %w", h.Node, ledger.ErrLeaseChanged)
 		}
 		if lease.Held == used {
 			return nil
@@ -170,4 +173,60 @@ func (l *Ledger) Leases(ctx context.Context, k ledger.StockKey) (p ledger.Pool, 
 		})
 	})
 	return p, leases, err
+}
+
+// Estate implements ledger.Stock.
+func (l *Ledger) Estate(ctx context.Context, holder string) (e ledger.Estate, err error) {
+	err = l.do(ctx, "read the leases of "+holder, func(ctx context.Context) error {
+		// One look at all of it: what is read of the node is of the process that has the leases.
+		return pgx.BeginTxFunc(ctx, l.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			e, err = estateOf(ctx, tx, holder)
+			return err
+		})
+	})
+	return e, err
+}
+
+func estateOf(ctx context.Context, tx pgx.Tx, holder string) (e ledger.Estate, err error) {
+	e.Holder.Node = holder
+	if ledger.IsFormer(holder) {
+		err = tx.QueryRow(ctx, "SELECT home, log_end, ended FROM formers WHERE holder = $1", holder).Scan(&e.Home, &e.LogEnd, &e.Ended)
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = nil // an older release made it, and noted nothing of its log
+		}
+	} else {
+		var n ledger.Node
+		n, err = nodeOf(ctx, tx, holder, "")
+		e.Holder.Epoch, e.State, e.Home, e.LogEnd, e.Ended = n.Epoch, n.State, n.Home, n.LogEnd, n.Ended
+	}
+	if err != nil {
+		return e, err
+	}
+	rows, err := tx.Query(ctx, "SELECT campaign, gift, node, held, version, updated FROM leases WHERE node = $1 ORDER BY campaign, gift", holder)
+	err = each(rows, err, func(row pgx.Row) error {
+		var g ledger.GiftLease
+		var updated int64
+		err := row.Scan(&g.Campaign, &g.Gift, &g.Node, &g.Held, &g.Version, &updated)
+		g.Updated = fromNanos(updated)
+		e.Leases = append(e.Leases, g)
+		return err
+	})
+	if err != nil {
+		return e, err
+	}
+	if ledger.IsFormer(holder) {
+		if len(e.Leases) == 0 {
+			return e, fmt.Errorf("nobody holds leases as %s: %w", holder, ledger.ErrNotFound)
+		}
+		return e, nil
+	}
+	rows, err = tx.Query(ctx, "SELECT DISTINCT node FROM leases WHERE starts_with(node, $1) ORDER BY node", holder)
+	return e, each(rows, err, func(row pgx.Row) error {
+		var former string
+		err := row.Scan(&former)
+		if of, ok := ledger.FormerOf(former); ok && of == holder {
+			e.Formers = append(e.Formers, former)
+		}
+		return err
+	})
 }
