@@ -95,15 +95,22 @@ func (q *Queue) Status(ctx context.Context, partner string) (queue.Status, error
 	if closed {
 		return queue.Status{}, queue.ErrClosed
 	}
-	if l == nil {
-		if err := q.provide(ctx, t); err != nil {
-			return queue.Status{}, err
-		}
+	open := l != nil
+	if !open {
 		l = newLane(q, partner, t)
 	}
-	s, err := l.Status(ctx)
-	q.missed(t, err)
-	return s, err
+	// A name server that was started again knows no topic until the brokers have told it.
+	for again := false; ; again = true {
+		if !open || again {
+			if err := q.provide(ctx, t); err != nil {
+				return queue.Status{}, err
+			}
+		}
+		s, err := l.Status(ctx)
+		if !q.missed(t, err) || again {
+			return s, err
+		}
+	}
 }
 
 func (l *Lane) settle(ctx context.Context, all [kinds][]shard) error {

@@ -125,7 +125,7 @@ func (c *cluster) appear(ctx context.Context, topic string) error {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("topic %s was created and the name server does not know it: %w", topic, ctx.Err())
+			return fmt.Errorf("topic %s is on its broker, and the name server does not know it yet: %w", topic, ctx.Err())
 		}
 	}
 }
