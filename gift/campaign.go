@@ -62,6 +62,12 @@ func (c *Campaign) Gift(name string) (*Gift, bool) {
 	return nil, false
 }
 
+// Varies reports whether two claims of one entitlement may have different orders: other
+// gifts to be chosen or given instead, or items that depend on the platform.
+func (c *Campaign) Varies() bool {
+	return len(c.Gifts) != 1 || slices.ContainsFunc(c.Gifts[0].Items, func(i Item) bool { return len(i.Platforms) > 0 })
+}
+
 // Scene finds a scene by name.
 func (c *Campaign) Scene(name string) (*Scene, bool) {
 	for i := range c.Scenes {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"manna/fallbacklog"
@@ -124,13 +126,36 @@ func (b *batch) append(ctx context.Context) {
 		return
 	}
 	// Commit point: all new claims of the batch are accepted.
+	b.commit()
+	recorded = len(b.pending)
 	for i, p := range b.pending {
-		f.guard.Commit(p.record.Claim.ID, p.record.At)
-		recorded++
 		b.results[b.index[i]].Answer = f.accepted(p.record.Claim)
 	}
 	if recorded > 0 {
 		f.newest.raise(b.pending[recorded-1].record.At)
 		f.replication.hold(ctx, b.pending[recorded-1].record.At)
 	}
+}
+
+// committers is how many claims of a batch are told to a shared guard at a time, each of
+// them an exchange over the network.
+const committers = 16
+
+// commit tells the guard that all new claims are recorded.
+func (b *batch) commit() {
+	f := b.front
+	tell := func(some []*pending) {
+		for _, p := range some {
+			f.guard.Commit(p.record.Claim.ID, p.record.At)
+		}
+	}
+	if f.shared == nil {
+		tell(b.pending)
+		return
+	}
+	var telling sync.WaitGroup
+	for some := range slices.Chunk(b.pending, max(1, (len(b.pending)+committers-1)/committers)) {
+		telling.Go(func() { tell(some) })
+	}
+	telling.Wait()
 }

@@ -125,17 +125,29 @@ func (f *Front) reserve(ctx context.Context, e *entitlement, p *patience) (Reser
 	if refused, ok := errors.AsType[*gift.Error](err); ok {
 		return r, refused
 	}
+	if ctx.Err() != nil {
+		f.guard.Release(e.id)
+		return Reservation{}, f.ours("reserve the claim", ctx.Err())
+	}
 	if err != nil {
 		f.metrics.guardless.Inc()
 		f.guardless.Tell("claim_id", e.id, "err", err)
 	}
-	if f.elsewhere != nil {
-		if s, err := f.elsewhere.claim(ctx, e.id, p); err == nil && s.Claim.Node != f.log.Node() {
-			f.guard.Release(e.id)
-			return Reservation{Recorded: Recorded{Node: s.Claim.Node, At: s.Claim.At}}, nil
-		}
+	if at, ok := f.recorded(ctx, e.id, p); ok {
+		f.guard.Release(e.id)
+		return Reservation{Recorded: at}, nil
 	}
 	return Reservation{Held: true}, nil
+}
+
+// recorded asks the ledger, in the guard's place, whether another node has recorded a
+// claim. What it cannot tell in a moment counts as no.
+func (f *Front) recorded(ctx context.Context, id gift.ClaimID, p *patience) (at Recorded, ok bool) {
+	if f.elsewhere == nil {
+		return at, false
+	}
+	s, err := f.elsewhere.claim(ctx, id, p)
+	return Recorded{Node: s.Claim.Node, At: s.Claim.At}, err == nil && s.Claim.Node != f.log.Node()
 }
 
 // record appends a reserved claim.
@@ -220,7 +232,11 @@ func (f *Front) late(ctx context.Context, e *entitlement, refusal error, p *pati
 	if e.id.IsZero() {
 		return Answer{}, refusal
 	}
-	if at, ok, err := f.guard.Find(ctx, e.id); ok && err == nil {
+	at, ok, err := f.guard.Find(ctx, e.id)
+	if err != nil {
+		at, ok = f.recorded(ctx, e.id, p)
+	}
+	if ok {
 		answer, err := f.repeat(ctx, e, at, p)
 		if !errors.Is(err, errForgotten) {
 			return answer, err

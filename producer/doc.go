@@ -84,7 +84,8 @@
 //   - the guard that several fronts share fails, or is unsure of itself: the ledger is
 //     asked in its place, for a moment, and the claim goes on with what it and this
 //     front's own log know; its orders' ids make a repeat on another front harmless
-//     later; the gift that it takes there goes to nobody
+//     later, and of two gifts the lanes deliver one (package consumer); the other's
+//     stock comes back
 //   - a claim is recorded on another node and cannot be read here yet: the repeat is
 //     answered by what it says itself, where the campaign leaves no choice, else
 //     `unavailable` for a moment; nothing is recorded twice

@@ -19,6 +19,8 @@ type Elsewhere interface {
 	Claim(ctx context.Context, id gift.ClaimID) (ledger.ClaimStanding, error)
 	// Lags is ledger.Outcomes': how far each node's log has been taken in.
 	Lags(ctx context.Context) ([]ledger.Lag, error)
+	// Nodes is ledger.Registry's.
+	Nodes(ctx context.Context) (nodes []ledger.Node, now time.Time, err error)
 	// UserClaims is ledger.Claims'.
 	UserClaims(ctx context.Context, user string, before ledger.Cursor, limit int) (claims []ledger.ClaimRow, asOf time.Time, next ledger.Cursor, err error)
 }
@@ -34,7 +36,7 @@ const (
 	busyFor = 2 * time.Second
 	// restFor is how long a ledger is left alone that has just failed.
 	restFor = 500 * time.Millisecond
-	// lagsFor is how long it counts how far the ledger was.
+	// lagsFor is how long it counts that the ledger was not far enough.
 	lagsFor = time.Second
 	// readers is how many reads of the ledger are under way at a time.
 	readers = 16
@@ -107,26 +109,48 @@ func (o *outside) claim(ctx context.Context, id gift.ClaimID, p *patience) (s le
 	return s, err
 }
 
-// lacks reports whether the ledger, which does not know a claim, has taken in what the
-// claim's record at a place of another node's log should be in: then no log has it. A
-// node that is not listed has nothing more to come.
+// lacks reports whether the ledger has taken in what the claim's record at a place of
+// another node's log should be in. Where it does not know the claim when it is asked
+// after this, no log has it. A node that is not registered, or is retired, has nothing
+// more to come.
 func (o *outside) lacks(ctx context.Context, at Recorded, p *patience) bool {
+	listed := func(lags []ledger.Lag) int {
+		return slices.IndexFunc(lags, func(l ledger.Lag) bool { return l.Node == at.Node })
+	}
 	o.mu.Lock()
 	lags, fresh := o.lags, time.Since(o.read) < lagsFor
 	o.mu.Unlock()
-	if !fresh {
-		if err := o.ask(ctx, p, func(ctx context.Context) (err error) {
-			lags, err = o.ledger.Lags(ctx)
-			return err
-		}); err != nil {
-			return false
-		}
-		o.mu.Lock()
-		o.lags, o.read = lags, time.Now()
-		o.mu.Unlock()
+	if i := listed(lags); fresh && i >= 0 && lags[i].Position <= at.At {
+		return false
 	}
-	i := slices.IndexFunc(lags, func(l ledger.Lag) bool { return l.Node == at.Node })
-	return i < 0 || lags[i].Position > at.At
+	err := o.ask(ctx, p, func(ctx context.Context) (err error) {
+		lags, err = o.ledger.Lags(ctx)
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	o.mu.Lock()
+	o.lags, o.read = lags, time.Now()
+	o.mu.Unlock()
+	if i := listed(lags); i >= 0 {
+		return lags[i].Position > at.At
+	}
+	var nodes []ledger.Node
+	err = o.ask(ctx, p, func(ctx context.Context) (err error) {
+		nodes, _, err = o.ledger.Nodes(ctx)
+		return err
+	})
+	i := slices.IndexFunc(nodes, func(n ledger.Node) bool { return n.Name == at.Node })
+	switch {
+	case err != nil:
+		return false
+	case i < 0 || nodes[i].State == ledger.NodeRetired:
+		return true
+	}
+	// Of one that has left everything was taken in; it may be up again, and not have
+	// said so.
+	return nodes[i].State == ledger.NodeLeft && nodes[i].LogEnd > at.At
 }
 
 func (o *outside) order(ctx context.Context, id gift.OrderID) (row ledger.OrderRow, err error) {

@@ -20,6 +20,7 @@ import (
 // is slow or dead as told.
 type books struct {
 	calls, underWay, most atomic.Int64
+	before                func(call string) // nil: nothing is to be done
 
 	mu     sync.Mutex
 	err    error
@@ -28,12 +29,12 @@ type books struct {
 	claims map[gift.ClaimID]ledger.ClaimRow
 	events map[gift.OrderID][]ledger.OrderEvent
 	// through is how far each node's log has been taken in, of those that are not
-	// retired.
-	through map[string]fallbacklog.Position
+	// retired. left are nodes that have left, taken in whole.
+	through, left map[string]fallbacklog.Position
 }
 
 func newBooks() *books {
-	return &books{through: map[string]fallbacklog.Position{"a": 0, "b": 0}, claims: map[gift.ClaimID]ledger.ClaimRow{}, events: map[gift.OrderID][]ledger.OrderEvent{}}
+	return &books{through: map[string]fallbacklog.Position{"a": 0, "b": 0}, left: map[string]fallbacklog.Position{}, claims: map[gift.ClaimID]ledger.ClaimRow{}, events: map[gift.OrderID][]ledger.OrderEvent{}}
 }
 
 // take takes a node's log in up to now.
@@ -73,6 +74,13 @@ func (b *books) take(f *fixture) {
 		b.events[e.Order] = append(b.events[e.Order], e)
 	}
 	b.asOf = f.clock.now()
+}
+
+// about tells before which call it is.
+func (b *books) about(call string) {
+	if b.before != nil {
+		b.before(call)
+	}
 }
 
 // is sets how the ledger fails.
@@ -140,6 +148,7 @@ func (b *books) Claim(ctx context.Context, id gift.ClaimID) (s ledger.ClaimStand
 
 // Lags are those of the nodes that have been taken in.
 func (b *books) Lags(ctx context.Context) (lags []ledger.Lag, err error) {
+	b.about("lags")
 	err = b.do(ctx, func() error {
 		for node, at := range b.through {
 			lags = append(lags, ledger.Lag{Node: node, Position: at, AsOf: b.asOf})
@@ -147,6 +156,20 @@ func (b *books) Lags(ctx context.Context) (lags []ledger.Lag, err error) {
 		return nil
 	})
 	return lags, err
+}
+
+// Nodes are those that have left, and those that are taken in.
+func (b *books) Nodes(ctx context.Context) (nodes []ledger.Node, now time.Time, err error) {
+	err = b.do(ctx, func() error {
+		for node := range b.through {
+			nodes = append(nodes, ledger.Node{Name: node, State: ledger.NodeUp})
+		}
+		for node, end := range b.left {
+			nodes = append(nodes, ledger.Node{Name: node, State: ledger.NodeLeft, LogEnd: end})
+		}
+		return nil
+	})
+	return nodes, b.asOf, err
 }
 
 func (b *books) UserClaims(ctx context.Context, user string, _ ledger.Cursor, limit int) (rows []ledger.ClaimRow, asOf time.Time, _ ledger.Cursor, err error) {
@@ -180,6 +203,7 @@ func TestClaimThatOnlyTheGuardKnowsIsMadeAnew(t *testing.T) {
 	for name, lost := range map[string]func(*books){
 		"its log has been taken in without it": func(l *books) { l.through["a"] = 8 },
 		"its node is retired":                  func(l *books) { delete(l.through, "a") },
+		"its node has left":                    func(l *books) { delete(l.through, "a"); l.left["a"] = 8 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, b, books, shared := pair(t)
@@ -187,7 +211,7 @@ func TestClaimThatOnlyTheGuardKnowsIsMadeAnew(t *testing.T) {
 			shared.recorded[id] = Recorded{Node: "a", At: 7}
 			want(t, "while its log may still arrive", b.claim(only).Duplicate, true)
 			want(t, "records at b", len(b.records(fallbacklog.Claimed)), 0)
-			b.elsewhere.read = time.Time{}
+			b.elsewhere.read = time.Time{} // a second later
 			lost(books)
 			want(t, "duplicate", b.claim(only).Duplicate, false)
 			want(t, "records at b", len(b.records(fallbacklog.Claimed)), 1)
@@ -201,6 +225,34 @@ func TestClaimThatOnlyTheGuardKnowsIsMadeAnew(t *testing.T) {
 					t.Errorf("claim %d of a batch: %v, %v", i, results[i].Answer.Duplicate, results[i].Err)
 				}
 			}
+		})
+	}
+}
+
+// A claim whose record is on its way into the ledger is not made anew: neither where it
+// comes in between two looks, nor where its node has left, is up again and has not told.
+func TestClaimOnItsWayIsNotMadeAnew(t *testing.T) {
+	for name, arrange := range map[string]func(l *books, a *fixture){
+		"it comes in while it is looked for": func(l *books, a *fixture) {
+			l.before = func(call string) {
+				if call == "lags" {
+					l.before = nil
+					l.take(a)
+				}
+			}
+		},
+		"its node is back and has not told": func(l *books, _ *fixture) { delete(l.through, "a"); l.left["a"] = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b, books, shared := pair(t)
+			made := a.claim(Request{Campaign: "show", Scene: "second", Gift: "duo", User: "u"})
+			shared.recorded[made.Claim.ID] = Recorded{Node: "a", At: a.log.First()}
+			arrange(books, a)
+			answer, err := b.Claim(t.Context(), Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "u"})
+			if err == nil && (!answer.Duplicate || answer.Claim.Gift != "duo") || err != nil && !errors.Is(err, &gift.Error{Code: gift.Unavailable}) {
+				t.Errorf("got %+v, %v", answer, err)
+			}
+			want(t, "records at b", len(b.records(fallbacklog.Claimed)), 0)
 		})
 	}
 }

@@ -38,11 +38,14 @@ func (f *Front) readForeign(ctx context.Context, e *entitlement, at Recorded, p 
 		return Answer{}, fmt.Errorf("it is recorded on node %s at %v, which this node cannot read", at.Node, at.At)
 	}
 	s, err := f.elsewhere.claim(ctx, e.id, p)
+	if errors.Is(err, ledger.ErrNotFound) && f.elsewhere.lacks(ctx, at, p) {
+		// It may have been taken in between the two.
+		if s, err = f.elsewhere.claim(ctx, e.id, p); errors.Is(err, ledger.ErrNotFound) {
+			return Answer{}, errForgotten
+		}
+	}
 	if err == nil {
 		return f.answerOf(&s)
-	}
-	if errors.Is(err, ledger.ErrNotFound) && f.elsewhere.lacks(ctx, at, p) {
-		return Answer{}, errForgotten
 	}
 	if a, ok := f.foretell(e); ok {
 		return a, nil
@@ -55,13 +58,8 @@ func (f *Front) readForeign(ctx context.Context, e *entitlement, at Recorded, p 
 // receipt only those can make who know when it was accepted.
 func (f *Front) foretell(e *entitlement) (Answer, bool) {
 	c := e.campaign
-	if c == nil || e.scene == nil || e.gift == nil || c.onlyGift != e.gift || e.gift.Instead != "" {
+	if c == nil || e.scene == nil || e.gift == nil || c.Varies() {
 		return Answer{}, false
-	}
-	for i := range e.gift.Items {
-		if len(e.gift.Items[i].Platforms) > 0 {
-			return Answer{}, false
-		}
 	}
 	// Accepted by now, and before the window closed: no order ends later.
 	at := f.now().UTC().Truncate(time.Millisecond)
@@ -113,7 +111,10 @@ func (f *Front) Read(ctx context.Context, id gift.ClaimID) (Answer, error) {
 	case !errors.Is(err, ledger.ErrNotFound):
 		return Answer{}, unread(fmt.Sprintf("claim %v", id))
 	}
-	if _, ok, err := f.guard.Find(ctx, id); ok && err == nil {
+	switch _, ok, err := f.guard.Find(ctx, id); {
+	case err != nil:
+		return Answer{}, unread(fmt.Sprintf("claim %v", id))
+	case ok:
 		return Answer{}, &gift.Error{Code: gift.Unavailable, Detail: "the claim was accepted a moment ago and cannot be read here yet; come again", RetryAfter: time.Second}
 	}
 	return Answer{}, gift.Errorf(gift.NotFound, "there is no claim %v", id)

@@ -363,7 +363,11 @@ func untold(t *testing.T, e Engine) {
 		wantBusy(t, b, id)
 	}
 	own[made] = 7
-	remind(t, e.Open(t, "a").(producer.SharedGuard), own)
+	again := e.Open(t, "a").(producer.SharedGuard)
+	fresh := claims(1)[0] // of its next process, before that has told anything
+	wantHeld(t, again, fresh)
+	wantBusy(t, b, fresh)
+	remind(t, again, own)
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		r := reserve(t, b, made, nil, 0)
 		if r.Held {
@@ -381,6 +385,7 @@ func untold(t *testing.T, e Engine) {
 			t.Fatal("a claim that no log has stays with a node that is back")
 		}
 	}
+	wantBusy(t, b, fresh)
 }
 
 // settle waits until a guard is sure.

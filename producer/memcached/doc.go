@@ -15,9 +15,9 @@
 //
 // Not promised: that the servers keep single claims. Evicting or away, they let a
 // claim in on a second front, and so do those that forgot what a front told that is
-// gone itself; it has the same id there, so its orders do too, and whatever delivers
-// them recognises them, unless another gift was chosen. A front asks its own log
-// first, so on one front no claim gets in twice whatever happens here. The limit of
+// gone itself; it has the same id there, and whatever delivers it recognises it, and
+// gives one gift where two were chosen. A front asks its own log first, so on one
+// front no claim gets in twice whatever happens here. The limit of
 // claims per user then holds for each front rather than for all: what was forgotten of
 // it is not told again.
 //
@@ -33,8 +33,8 @@
 // A value is text: "r <node> <token>" is reserved, "c <node> <position>" recorded,
 // "s <claim>" a slot taken. A reservation lives for Lease, its slot for 5 s, and what is
 // recorded for Keep. A token begins with the process's incarnation; under t is the word
-// of a process, "<incarnation> <position>": what its log had when it started has been
-// told, and of what came later everything before the position.
+// of a process, "<incarnation> <position> <earlier incarnations>": what its log had when
+// it started has been told, and of what came later everything before the position.
 //
 // # States of a key
 //

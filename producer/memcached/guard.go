@@ -114,7 +114,8 @@ func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.Cl
 			g.free(ctx, g.key(id), reserved(g.opts.Node, mine.token))
 		}
 	}
-	if !r.Held {
+	// After an error that is no refusal the claim goes on, and is held until it ends.
+	if _, refused := errors.AsType[*gift.Error](err); !r.Held && (err == nil || refused) {
 		g.drop(id)
 	}
 	return r, err

@@ -247,6 +247,7 @@ func TestAFullServerStillKnowsItsClaims(t *testing.T) {
 		if r, err := g.Reserve(t.Context(), gift.ClaimID{2}, nil, 0); !errors.Is(err, memcache.ErrFull) {
 			t.Fatalf("Reserve = %+v, %v, want %v: no reason to stop asking", r, err, memcache.ErrFull)
 		}
+		g.Release(gift.ClaimID{2})
 	}
 }
 
@@ -310,6 +311,7 @@ func TestAForeignValueIsNoClaim(t *testing.T) {
 		if r, err := g.Reserve(t.Context(), id, nil, 0); err == nil {
 			t.Errorf("value %q: Reserve = %+v, want an error", value, r)
 		}
+		g.Release(id)
 		if at, ok, err := g.Find(t.Context(), id); err == nil {
 			t.Errorf("value %q: Find = %+v, %v, want an error", value, at, ok)
 		}
@@ -323,6 +325,11 @@ func TestACallerWhoHasGone(t *testing.T) {
 	if _, err := g.Reserve(ctx, gift.ClaimID{1}, nil, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("Reserve = %v, want %v", err, context.Canceled)
 	}
+	// It goes on, as with any error, until it ends.
+	if r, err := g.Reserve(t.Context(), gift.ClaimID{1}, nil, 0); err != nil || r.Busy == nil {
+		t.Errorf("Reserve = %+v, %v, want it busy", r, err)
+	}
+	g.Release(gift.ClaimID{1})
 	if r, err := g.Reserve(t.Context(), gift.ClaimID{1}, nil, 0); err != nil || !r.Held {
 		t.Errorf("Reserve = %+v, %v, want it held", r, err)
 	}
@@ -338,7 +345,7 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	defer cancel()
 	id, before := gift.ClaimID{1}, gift.ClaimID{2}
 	// An earlier process of the node has told everything.
-	if err := a.opts.Client.Set(ctx, a.memoryOf(id).wordKey, []byte(word{"before", 100}.String()), 0); err != nil {
+	if err := a.opts.Client.Set(ctx, a.memoryOf(id).wordKey, []byte(word{"before", 100, ""}.String()), 0); err != nil {
 		t.Fatal(err)
 	}
 	reminding.Go(func() {

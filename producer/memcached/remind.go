@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,7 +104,11 @@ func (g *Guard) mend(ctx context.Context, server int, owed *uint64, own iter.Seq
 			return err
 		}
 	}
-	if now := (word{g.incarnation, m.through}); now != had {
+	now := word{g.incarnation, m.through, had.ended}
+	if had.incarnation != g.incarnation && had != (word{}) {
+		now.ended = strings.Join(append([]string{had.incarnation}, firstOf(had.ended, keepEnded-1)...), ",")
+	}
+	if now != had {
 		return g.opts.Client.Set(ctx, m.wordKey, []byte(now.String()), 0)
 	}
 	return nil
@@ -175,15 +180,30 @@ func (g *Guard) has(ctx context.Context, key string) (bool, error) {
 	return err == nil, err
 }
 
+// keepEnded is how many processes that have ended a word names.
+const keepEnded = 8
+
 // word is what a node's process says of what it has told a server: everything that
 // earlier processes recorded, and of its own what is before a position. Zero where there
 // is none.
 type word struct {
 	incarnation string
 	through     uint64
+	ended       string // incarnations before it, the last first, with commas between
 }
 
-func (w word) String() string { return w.incarnation + " " + strconv.FormatUint(w.through, 10) }
+func (w word) String() string {
+	return w.incarnation + " " + strconv.FormatUint(w.through, 10) + " " + w.ended
+}
+
+// firstOf gives the first n names of a list with commas.
+func firstOf(list string, n int) []string {
+	if list == "" {
+		return nil
+	}
+	names := strings.Split(list, ",")
+	return names[:min(len(names), n)]
+}
 
 func wordKey(prefix string, tag int, node string) string {
 	return fmt.Sprintf("%st:{%d}:%s", prefix, tag, node)
@@ -198,18 +218,22 @@ func (g *Guard) wordOf(ctx context.Context, key string) (w word, err error) {
 	if err != nil {
 		return w, err
 	}
-	incarnation, through, ok := strings.Cut(string(item.Value), " ")
-	w = word{incarnation: incarnation}
-	if w.through, err = strconv.ParseUint(through, 10, 64); !ok || err != nil {
-		return w, fmt.Errorf("key %s: %.80q is no word of ours: give this cluster a prefix of its own, or servers", key, item.Value)
+	fields := strings.Split(string(item.Value), " ")
+	if len(fields) == 3 {
+		w = word{incarnation: fields[0], ended: fields[2]}
+		w.through, err = strconv.ParseUint(fields[1], 10, 64)
+	}
+	if w.incarnation == "" || err != nil {
+		return word{}, fmt.Errorf("key %s: %.80q is no word of ours: give this cluster a prefix of its own, or servers", key, item.Value)
 	}
 	return w, nil
 }
 
 // gone reports whether another node's reservation is of a process that has ended, and
-// all that it recorded has been told by one that came after it.
+// all that it recorded has been told by one that came after it. Of a process that ended
+// before it gave a word nobody knows; what that left ends with its lease.
 func (g *Guard) gone(ctx context.Context, id gift.ClaimID, e entry) (bool, error) {
 	w, err := g.wordOf(ctx, wordKey(g.opts.Prefix, g.memoryOf(id).tag, e.node))
 	incarnation, _, ok := strings.Cut(e.token, tokenMark)
-	return ok && w.incarnation != "" && w.incarnation != incarnation, err
+	return ok && slices.Contains(firstOf(w.ended, keepEnded), incarnation), err
 }
