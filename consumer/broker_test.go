@@ -13,8 +13,6 @@ import (
 // broker is a queue in memory that many share. What a process held when it died
 // comes again, and so does whatever a test wants to come twice.
 type broker struct {
-	now func() time.Time
-
 	mu      sync.Mutex // guards the next fields
 	items   []*item
 	changed chan struct{} // closed and replaced with every change
@@ -43,10 +41,10 @@ func (b *broker) wake() {
 }
 
 // put sends a claim's orders.
-func (b *broker) put(c *gift.Claim, due time.Time) {
+func (b *broker) put(c *gift.Claim) {
 	b.mu.Lock()
 	for _, o := range c.Orders {
-		b.items = append(b.items, &item{message: queue.Message{Claim: c, Order: o}, due: due})
+		b.items = append(b.items, &item{message: queue.Message{Claim: c, Order: o}})
 	}
 	b.mu.Unlock()
 	b.wake()
@@ -84,13 +82,13 @@ func (b *broker) take(m *member, partner string) (*queue.Message, chan struct{},
 	if b.serves != "" && b.serves != m.name || !m.alive() {
 		return nil, b.changed, time.Hour
 	}
-	soon, now := time.Hour, b.now()
+	soon := time.Hour
 	for _, i := range b.items {
 		if i.holder != nil || i.message.Order.Partner != partner {
 			continue
 		}
-		if wait := i.due.Sub(now); wait > 0 {
-			soon = min(soon, wait/hurry+time.Millisecond)
+		if wait := time.Until(i.due); wait > 0 {
+			soon = min(soon, wait)
 			continue
 		}
 		i.holder = m
@@ -160,7 +158,7 @@ func (l *sharedLane) Ack(_ context.Context, message *queue.Message) error {
 
 func (l *sharedLane) Defer(_ context.Context, message *queue.Message, due time.Time) error {
 	l.m.passes("acking", message.Order.ID)
-	next := &item{message: *message, due: due}
+	next := &item{message: *message, due: due.Add(-l.m.skew)} // by the broker's clock
 	next.message.Handle = nil
 	return l.m.broker.letGo(l.m, message, next)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"manna/delivery"
 	"manna/fallbacklog"
 	"manna/gift"
 	"manna/ledger"
@@ -17,6 +18,10 @@ import (
 type Cluster struct {
 	// Marks decides who may call a partner that cannot dedupe.
 	Marks ledger.Marks
+	// Choices decides which gift a claim gets that fronts have recorded with different
+	// ones; Varies reports whether they may have. Nil: they have not.
+	Choices ledger.Choices
+	Varies  func(*gift.Claim) bool
 	// Outcomes tells what other nodes' logs say, as far as they have arrived.
 	Outcomes ledger.Outcomes
 	// Stock takes the gifts back of claims that came to nothing.
@@ -27,14 +32,17 @@ type Cluster struct {
 }
 
 const (
-	// markedFor is how long after its mark a call begins at the latest. A mark that
-	// waited longer for the rate is made anew.
+	// markedFor is how long after its mark a call begins at the latest, by the clock
+	// that stamped the mark. A mark that waited longer for the rate is made anew.
 	markedFor = 5 * time.Second
-	// markGrace is what is added to the partner's timeout before others hold an
-	// attempt for one that came to nothing. It is well above markedFor.
-	markGrace = 2 * markedFor
-	// clocksApart is more than the nodes' clocks differ.
+	// clocksApart is the most by which any two nodes' clocks differ.
 	clocksApart = 10 * time.Second
+	// markGrace is what is added to the partner's timeout before others hold an
+	// attempt for one that came to nothing. At the moment its call begins, the clock of
+	// whoever makes it shows Began + markedFor at the latest, and so no other clock
+	// shows more than clocksApart after that; a timeout later the call has ended. Less
+	// would have a copy adopt an attempt whose call is still to come.
+	markGrace = markedFor + clocksApart
 	// lookAgain is how soon the ledger is asked again where it lags.
 	lookAgain    = 2 * time.Second
 	maxLookAgain = time.Minute
@@ -164,6 +172,23 @@ func (d *delivering) yield(p *Partner, s ledger.Standing) step {
 	}
 }
 
+// settled is when a partner is believed that it does not know the order in doubt, by
+// this node's clock. The attempt may have been another's, and then Began is by another
+// clock; where the partner dedupes, a mistake about that is harmless.
+func (d *delivering) settled(ctx context.Context, t delivery.Traits, asked time.Time) time.Time {
+	settled := d.m.Began.Add(t.SettlesWithin)
+	if c := d.c.opts.Cluster; c != nil && !t.Idempotent && !asked.Before(settled) {
+		highest, err := c.Marks.Highest(ctx, []gift.OrderID{d.m.Order.ID})
+		if err != nil {
+			d.c.shared.to(d.logger, err)
+		}
+		if err != nil || !d.own(highest[d.m.Order.ID]) {
+			settled = settled.Add(clocksApart)
+		}
+	}
+	return settled
+}
+
 // own reports whether the mark that stands is this process's.
 func (d *delivering) own(s ledger.Standing) bool {
 	h, err := d.c.opts.Cluster.Holder()
@@ -267,6 +292,11 @@ func (d *delivering) order(ctx context.Context) (ledger.OrderRow, error) {
 // elsewhere reports whether another node's log has the order's end. It is asked
 // only of orders that were held before, and what it does not know yet costs a
 // repeat that the partner dedupes, or that the marks prevent.
+//
+// Where the partner dedupes it is asked only before an order is parked, so that no
+// person looks after one that has ended. Before a retry it would be a look into the
+// ledger for each, to save what redelivery makes seldom and the partner makes
+// harmless: the outcome in two logs, which is one to all who read them.
 func (d *delivering) elsewhere(ctx context.Context) (final bool) {
 	if d.c.opts.Cluster == nil || d.m.Attempts == 0 {
 		return false

@@ -62,7 +62,11 @@ func TestPostgresKeepsWhatTwoHoldFromDoubling(t *testing.T) { neverDoubled(t, on
 
 func TestPostgresWithProcessesKilled(t *testing.T) { killed(t, onPostgres(t)) }
 
-func TestPostgresTakesRefusedPacksBack(t *testing.T) { refusedPacks(t, onPostgres(t)) }
+func TestPostgresTakesRefusedPacksBack(t *testing.T) {
+	open := onPostgres(t)
+	// As a subtest, since who waits for other tests must not hold a server meanwhile.
+	t.Run("on one server", func(t *testing.T) { refusedPacks(t, open) })
+}
 
 func TestPostgresWithAnythingAtAnyTime(t *testing.T) { anything(t, onPostgres(t), 4) }
 

@@ -73,6 +73,10 @@ func (d *delivering) again(p *Partner, code, reason string, wish time.Duration) 
 }
 
 func (d *delivering) park(code, reason string) step {
+	if d.partner.Load().Adapter.Traits().Idempotent && d.elsewhere(context.Background()) {
+		d.ack()
+		return nil
+	}
 	return d.final(fallbacklog.Parked, fallbacklog.Event{Code: code, Reason: reason})
 }
 

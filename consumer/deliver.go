@@ -37,7 +37,7 @@ func (l *lane) deliver(ctx context.Context, m *queue.Message) {
 			return
 		}
 	}
-	step := d.first()
+	step := d.choose(ctx)
 	for step != nil {
 		step = step(ctx)
 	}
@@ -71,7 +71,7 @@ func (d *delivering) recall(ctx context.Context) (more bool, err error) {
 	if state == gift.StateParked && d.c.opts.Cluster != nil {
 		return d.recallParked(ctx)
 	}
-	if state.Final() || d.elsewhere(ctx) {
+	if state.Final() || !d.partner.Load().Adapter.Traits().Idempotent && d.elsewhere(ctx) {
 		d.ack()
 		return false, nil
 	}
@@ -187,6 +187,7 @@ func (d *delivering) query(ctx context.Context) step {
 		return nil
 	}
 	d.m.Queries++
+	asked := d.now() // what the partner says of the order may be as old as that
 	standing := ask(d.lane, call, func() (delivery.Standing, bool) {
 		s := p.Adapter.Query(context.WithoutCancel(ctx), d.m.Order.ID)
 		_, silent := s.(delivery.Unanswered)
@@ -197,7 +198,7 @@ func (d *delivering) query(ctx context.Context) step {
 	case delivery.Settled:
 		return d.conclude(p, s.Outcome)
 	case delivery.None:
-		if settled := d.m.Began.Add(traits.SettlesWithin); d.now().Before(settled) {
+		if settled := d.settled(ctx, traits, asked); asked.Before(settled) {
 			return d.again(p, "none_yet", "the partner does not know the order; believed from "+settled.UTC().Format(time.RFC3339), settled.Sub(d.now()))
 		}
 		d.m.InDoubt = false
@@ -221,12 +222,10 @@ func (d *delivering) admit(ctx context.Context, attempt bool) (*breaker.Call, *P
 			return nil, nil, d.unmark(err)
 		}
 		if attempt && !d.marked && !p.Adapter.Traits().Idempotent {
-			select {
-			case d.marks <- struct{}{}:
-			case <-ctx.Done():
-				return nil, nil, ctx.Err()
+			if err := d.marks.acquire(ctx); err != nil {
+				return nil, nil, err
 			}
-			defer func() { <-d.marks }()
+			defer d.marks.release()
 			if err := d.win(ctx, p); err != nil {
 				return nil, nil, err
 			}

@@ -42,12 +42,19 @@
 //   - A call begins within markedFor of its mark, else the mark is made anew. An attempt
 //     that is not concluded markGrace after the partner's timeout is adopted by
 //     whoever comes for it, as one in doubt.
+//   - Nodes' clocks may differ by clocksApart. Whoever compares another's time with its
+//     own clock adds that: to the time of a mark, of an attempt in doubt, of a record.
 //   - Marks that cannot be had stop these partners' orders, and no others.
+//
+// A claim may be recorded by several fronts, each with another gift, when the guard that
+// they share has failed. Of claims that may be, by their campaign, ledger.Choices says
+// before an order's first attempt which gift it is to be: that of which an order came so
+// far first. The orders that only the others have are refused (given_elsewhere), and
+// their stock goes back. Where the ledger is away these claims' orders wait.
 //
 // A parked order that a person takes up comes as a new message, and the record of that
 // is in any node's log. A node that knows it as parked, by its own log or the mark,
-// waits until the ledger has taken in enough to tell it from a late copy. Nodes' clocks
-// may differ by clocksApart, not more than markGrace.
+// waits until the ledger has taken in enough to tell it from a late copy.
 //
 // The gift of a claim that was refused whole goes back to the common stock by what the
 // ledger has taken in (ledger.Stock's RefundRefused), every few seconds.

@@ -42,10 +42,12 @@ type lane struct {
 	slots   *slots
 	// marks bounds how many attempts are marked in the log and still wait for the
 	// rate: a crash leaves them in doubt although nothing was called.
-	marks chan struct{}
-	// Marks among the cluster's consumers are made and concluded many at a time.
+	marks *slots
+	// Marks among the cluster's consumers are made and concluded many at a time, and so
+	// are choices.
 	marking    gathering[ledger.Attempt, ledger.Standing]
 	concluding gathering[ledger.Conclusion, struct{}]
+	choosing   gathering[ledger.Choice, ledger.Choice]
 	counts     counters
 	calling    atomic.Int64 // calls under way
 	cancel     context.CancelFunc
@@ -58,14 +60,10 @@ type lane struct {
 
 func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFunc) *lane {
 	logger := c.opts.Logger.With("partner", p.Name)
-	share := marksShare
-	if c.opts.Cluster != nil {
-		share = clusterShare
-	}
 	l := &lane{
 		name: p.Name, c: c, source: source, cancel: cancel, ended: make(chan struct{}),
 		slots:     newSlots(p.MaxInFlight),
-		marks:     make(chan struct{}, max(minMarks, int(p.Rate)/share)),
+		marks:     newSlots(c.marks(p.Rate)),
 		logger:    logger,
 		parked:    notice.NewRepeated(logger, slog.LevelWarn, "order parked: a person is needed"),
 		overdue:   notice.NewRepeated(logger, slog.LevelError, "order is past its promise"),
@@ -75,6 +73,9 @@ func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFu
 	}
 	l.marking.call, l.marking.limit = l.mark, ledger.MaxMarks
 	l.concluding.call, l.concluding.limit = l.concludeMarks, ledger.MaxMarks
+	if c.opts.Cluster != nil && c.opts.Cluster.Varies != nil {
+		l.choosing.call, l.choosing.limit = c.opts.Cluster.Choices.Choose, ledger.MaxChoices
+	}
 	l.partner.Store(p)
 	if q := c.opts.Quota; q != nil {
 		l.share = newShare(p.Name, q, p.Rate, c.opts.Now, l.logger)
@@ -144,10 +145,20 @@ func (l *lane) stop() {
 	l.cancel()
 }
 
+// marks is how many attempts are marked ahead at a rate.
+func (c *Consumer) marks(rate gift.Rate) int {
+	share := marksShare
+	if c.opts.Cluster != nil {
+		share = clusterShare
+	}
+	return max(minMarks, int(rate)/share)
+}
+
 func (l *lane) reload(p *Partner) {
 	old := l.partner.Swap(p)
 	if old.Rate != p.Rate {
 		l.pacer.SetRate(p.Rate)
+		l.marks.resize(l.c.marks(p.Rate))
 	}
 	l.slots.resize(p.MaxInFlight)
 	if old.Adapter != p.Adapter {

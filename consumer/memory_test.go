@@ -23,6 +23,12 @@ type memory struct {
 	logs    map[string]*takenIn
 	marks   map[gift.OrderID]map[int]ledger.Standing
 	refunds map[gift.ClaimID]ledger.Refund
+	choices map[gift.ClaimID]madeChoice
+}
+
+type madeChoice struct {
+	ledger.Choice
+	made time.Time
 }
 
 // takenIn is what is known of a node's log.
@@ -40,7 +46,7 @@ type memoryView struct {
 }
 
 func newMemory() *memory {
-	return &memory{logs: make(map[string]*takenIn), marks: make(map[gift.OrderID]map[int]ledger.Standing), refunds: make(map[gift.ClaimID]ledger.Refund)}
+	return &memory{logs: make(map[string]*takenIn), marks: make(map[gift.OrderID]map[int]ledger.Standing), refunds: make(map[gift.ClaimID]ledger.Refund), choices: make(map[gift.ClaimID]madeChoice)}
 }
 
 func (m *memory) open(now func() time.Time) ledger.Cluster { return &memoryView{memory: m, now: now} }
@@ -52,6 +58,7 @@ func TestMemoryPlaysItsParts(t *testing.T) {
 	}
 	ledgertest.RunOutcomes(t, fresh)
 	ledgertest.RunMarks(t, fresh)
+	ledgertest.RunChoices(t, fresh)
 	ledgertest.RunRefunds(t, fresh)
 }
 
@@ -284,6 +291,33 @@ func (v *memoryView) take(r ledger.Refund) {
 	if _, known := v.refunds[r.Claim]; !known {
 		v.refunds[r.Claim] = r
 	}
+}
+
+func (v *memoryView) Choose(_ context.Context, choices []ledger.Choice) (stand []ledger.Choice, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(choices) > ledger.MaxChoices {
+		return nil, fmt.Errorf("%d choices", len(choices))
+	}
+	for _, c := range choices {
+		if _, ok := v.choices[c.Claim]; !ok {
+			v.choices[c.Claim] = madeChoice{c, v.now()}
+		}
+		stand = append(stand, v.choices[c.Claim].Choice)
+	}
+	return stand, nil
+}
+
+func (v *memoryView) SweepChoices(_ context.Context, before time.Time, limit int) (removed int64, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for id, c := range v.choices {
+		if c.made.Before(before) && removed < int64(limit) {
+			delete(v.choices, id)
+			removed++
+		}
+	}
+	return removed, nil
 }
 
 func (v *memoryView) Refund(_ context.Context, refunds []ledger.Refund) error {

@@ -3,193 +3,155 @@
 package consumer_test
 
 import (
-	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
 	"testing"
 	"time"
 
-	"manna/breaker"
-	"manna/consumer"
 	"manna/consumer/quota"
-	"manna/consumer/quota/memcached"
-	"manna/delivery"
 	"manna/delivery/partnertest"
 	"manna/gift"
-	"manna/internal/memcache"
 	"manna/internal/memcache/memcachetest"
 )
 
-// cluster is nodes that share a partner's rate.
-type cluster struct {
+const (
+	doorRate = gift.Rate(500)
+	// phase is how long each case is watched at the door.
+	phase = 2 * time.Second
+)
+
+// door is a partner whose rate processes share through a real memcached.
+type door struct {
 	t       *testing.T
 	server  *memcachetest.Server
 	partner *partnertest.Partner
-	rate    gift.Rate
-	nodes   []*world
+	nodes   []*laneProcess // those that are alive
 }
 
-// newCluster has nodes a, b, … with a backlog each, whose clocks are ahead by so much.
-func newCluster(t *testing.T, rate gift.Rate, clocks ...time.Duration) *cluster {
+// Three processes share a partner's rate through a memcached, and each has more to
+// deliver than there is time for: all are there, one is killed, the memcached forgets
+// everything, dies or hangs. The partner counts at its door. How much of the rate is
+// used is told, and not judged: a machine that is busy with other things uses less.
+func TestQuotaAtTheDoor(t *testing.T) {
+	t.Run("clocks agree", func(t *testing.T) {
+		t.Parallel() // the two wait more than they work
+		d := newDoor(t, 0)
+		d.cases()
+		d.server.Kill()
+		d.until("standby")
+		d.server.Restart()
+		d.until("central")
+		d.kept(1.02)
+	})
+	t.Run("clocks 50 ms apart", func(t *testing.T) {
+		t.Parallel()
+		d := newDoor(t, 50*time.Millisecond)
+		d.cases()
+		d.server.Pause()
+		d.until("standby")
+		d.server.Resume()
+		d.until("central")
+		d.kept(1.05)
+	})
+}
+
+// newDoor starts three processes whose clocks are so far apart.
+func newDoor(t *testing.T, apart time.Duration) *door {
 	t.Helper()
-	c := &cluster{
-		t: t, rate: rate, server: memcachetest.Start(t, "-M"),
-		partner: partnertest.Start(t, partnertest.Script{Name: "p", Dedupe: true, Rate: float64(rate)}),
+	d := &door{
+		t: t, server: memcachetest.Start(t, "-M"),
+		partner: partnertest.Start(t, partnertest.Script{Name: "p", Dedupe: true, Rate: float64(doorRate)}),
 	}
-	for i, ahead := range clocks {
-		c.join(string(rune('a'+i)), ahead)
+	for i, ahead := range []time.Duration{-apart / 2, 0, apart / 2} {
+		d.nodes = append(d.nodes, startLane(t, laneJob{
+			Name: string(rune('a' + i)), Dir: t.TempDir(), Partner: d.partner.URL, Memcached: d.server.Addr,
+			Rate: doorRate, Ahead: ahead, Backlog: 20 * int(doorRate),
+		}))
 	}
-	c.until("central", c.nodes...)
-	return c
+	d.until("central")
+	return d
 }
 
-// backlog is more than a node delivers in a test.
-const backlog = 20_000
+// cases are those that are the same whatever the clocks show.
+func (d *door) cases() {
+	d.watch("three nodes", func() {})
+	d.watch("one of them killed", func() {
+		d.nodes[0].kill()
+		d.nodes = d.nodes[1:]
+	})
+	d.watch("after a wipe", func() {
+		d.server.Wipe()
+		time.Sleep(quota.WipePause) // what they start meanwhile, they had before
+		d.until("central")
+	})
+}
 
-// join starts a node.
-func (c *cluster) join(name string, ahead time.Duration) {
-	c.t.Helper()
-	w := newWorld(c.t)
-	w.users = name + "-"
-	w.now = func() time.Time { return time.Now().Add(ahead) }
-	a, err := delivery.NewHTTP(delivery.HTTPOptions{Name: "p", URL: c.partner.URL + "/grant", Idempotent: true, Timeout: 10 * time.Second, MaxInFlight: 50})
+func (d *door) until(mode string) {
+	d.t.Helper()
+	for _, n := range d.nodes {
+		n.until(mode)
+	}
+}
+
+// watch tells how much of the rate comes in at the door after something happened, and
+// which second was the fullest from then on.
+func (d *door) watch(what string, happens func()) {
+	d.t.Helper()
+	first := d.partner.Books().Arrivals
+	happens()
+	before, began := d.partner.Books(), time.Now()
+	time.Sleep(phase)
+	after, took := d.partner.Books(), time.Since(began)
+	d.t.Logf("%-20s %5.1f %% of the rate used; the fullest second has %d of %v; %d stalls", what+":",
+		100*float64(after.Arrivals-before.Arrivals)/(float64(doorRate)*took.Seconds()), fullest(d.arrivals()[first:]), doorRate, len(after.Stalls)-len(before.Stalls))
+}
+
+// arrivals are the calls at the partner's door, as it counts them itself.
+func (d *door) arrivals() (at []time.Duration) {
+	d.t.Helper()
+	answer, err := http.Get(d.partner.URL + "/books?arrivals=yes")
 	if err != nil {
-		c.t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	b, err := breaker.New("partner/p", breaker.Settings{Window: time.Minute, FailureRatio: 0.9, MinCalls: 20, OpenFor: time.Second, Timeout: 10 * time.Second})
-	if err != nil {
-		c.t.Fatal(err)
+	defer answer.Body.Close()
+	var books struct {
+		Deltas []time.Duration `json:"arrival_deltas"`
 	}
-	w.partners = []*consumer.Partner{{Name: "p", Adapter: a, Rate: c.rate, MaxInFlight: 50, Retry: []time.Duration{time.Second}, Breaker: b}}
-	client, err := memcache.New(memcache.Options{Name: "quota", Servers: []string{c.server.Addr}, Timeout: 100 * time.Millisecond, OpenFor: quota.Ask})
-	if err != nil {
-		c.t.Fatal(err)
+	if err := json.NewDecoder(answer.Body).Decode(&books); err != nil {
+		d.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { client.Close() })
-	c.nodes = append(c.nodes, w)
-	w.quota = &consumer.Quota{Centre: memcached.New(client, ""), Standby: 0.7, Instances: func() int { return 3 }}
-	w.claim(backlog, "p")
-	w.run()
+	last := time.Duration(0)
+	for _, delta := range books.Deltas {
+		last += delta
+		at = append(at, last)
+	}
+	return at
 }
 
-func status(w *world) *consumer.QuotaStatus {
-	for _, l := range w.consumer.Lanes(context.Background()) {
-		return l.Quota
+// fullest is the most that any sliding second holds.
+func fullest(at []time.Duration) (most int) {
+	for i := range at {
+		end, _ := slices.BinarySearch(at[i:], at[i]+time.Second)
+		most = max(most, end)
 	}
-	return &consumer.QuotaStatus{Mode: "not open"}
-}
-
-// until waits until the lanes of nodes are in a mode and make starts in it.
-func (c *cluster) until(mode string, nodes ...*world) {
-	c.t.Helper()
-	for _, w := range nodes {
-		deadline := time.Now().Add(patience)
-		for first := uint64(0); ; time.Sleep(10 * time.Millisecond) {
-			s := status(w)
-			if s.Mode != mode {
-				first = 0
-			} else if first == 0 {
-				first = s.Used + 20
-			} else if s.Used >= first {
-				break
-			}
-			if time.Now().After(deadline) {
-				c.t.Fatalf("the lane is %+v, want it to start calls %s", s, mode)
-			}
-		}
-	}
-}
-
-// used waits for two seconds in which at least 97 % of the rate came in at the
-// partner's door, by the partner's books. On a machine that is busy with other things
-// there are none: where the partner, which is in this process too, saw that it was not
-// running, slots count that the lanes held and had to let pass.
-func (c *cluster) used(what string) {
-	c.t.Helper()
-	const window = 2 * time.Second
-	best := 0.0
-	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); {
-		before, missed, began := c.partner.Books(), c.missed(), time.Now()
-		time.Sleep(window)
-		after, all := c.partner.Books(), float64(c.rate)*time.Since(began).Seconds()
-		used := float64(after.Arrivals-before.Arrivals) / all
-		late := float64(c.missed()-missed) / all
-		stalls := len(after.Stalls) - len(before.Stalls)
-		c.t.Logf("%s: %.4f of the rate used, %.4f missed, with %d stalls", what, used, late, stalls)
-		if stalls > 0 {
-			used += late
-		}
-		if best = max(best, used); best >= 0.97 {
-			return
-		}
-	}
-	c.t.Errorf("%s: at most %.4f of the rate is used, want at least 0.97", what, best)
-}
-
-// missed is how many slots the lanes let pass.
-func (c *cluster) missed() (all uint64) {
-	for _, w := range c.nodes {
-		all += status(w).Missed
-	}
-	return all
-}
-
-// wipe has the server forget everything, and waits until the lanes go on.
-func (c *cluster) wipe(nodes ...*world) {
-	c.t.Helper()
-	c.server.Wipe()
-	time.Sleep(quota.WipePause) // what they start meanwhile, they had before
-	c.until("central", nodes...)
+	return most
 }
 
 // kept holds the partner's books to the promise: no sliding second above rate × most,
 // and no order granted twice.
-func (c *cluster) kept(most float64) {
-	c.t.Helper()
-	books := c.partner.Books()
-	peak, overrun := books.Peak(float64(c.rate) * most / 1.02) // which allows 1.02 of it
-	c.t.Logf("%d calls, at most %d in a second at %v, %d stalls of the partner", books.Arrivals, peak, c.rate, len(books.Stalls))
+func (d *door) kept(most float64) {
+	d.t.Helper()
+	for _, n := range d.nodes {
+		n.end()
+	}
+	books := d.partner.Books()
+	peak, overrun := books.Peak(float64(doorRate) * most / 1.02) // which allows 1.02 of it
+	d.t.Logf("%d calls, at most %d in a second at %v, %d stalls of the partner", books.Arrivals, peak, doorRate, len(books.Stalls))
 	if overrun > 0 {
-		c.t.Errorf("%d seconds held more than %.2f of the rate; the fullest had %d of %v", overrun, most, peak, c.rate)
+		d.t.Errorf("%d seconds held more than %.2f of the rate; the fullest had %d of %v", overrun, most, peak, doorRate)
 	}
 	if doubled := books.Doubled(); len(doubled) > 0 {
-		c.t.Errorf("%d orders were granted more than once, the first is %v", len(doubled), doubled[0].OrderID)
+		d.t.Errorf("%d orders were granted more than once, the first is %v", len(doubled), doubled[0].OrderID)
 	}
-}
-
-// Three consumers share a partner's rate through a memcached, which is wiped, killed,
-// started and stopped; one of them goes, and the slots that it held with it. The
-// partner counts at its door.
-func TestQuotaAtTheDoor(t *testing.T) {
-	c := newCluster(t, 300, 0, 0, 0)
-	c.used("three nodes")
-	c.wipe(c.nodes...)
-	c.used("after a wipe")
-	last, rest := c.nodes[2], c.nodes[:2]
-	last.close()
-	c.used("one of them gone")
-	c.server.Kill()
-	c.until("standby", rest...)
-	c.server.Restart()
-	c.until("central", rest...)
-	c.used("after memcached was killed")
-	c.server.Pause()
-	c.until("standby", rest...)
-	c.server.Resume()
-	c.until("central", rest...)
-	c.used("after memcached hung")
-	c.kept(1.02)
-}
-
-// The same with clocks that are 50 ms apart.
-func TestQuotaAtTheDoorWithClocksApart(t *testing.T) {
-	c := newCluster(t, 300, -25*time.Millisecond, 0, 25*time.Millisecond)
-	c.used("three nodes")
-	c.wipe(c.nodes...)
-	c.used("after a wipe")
-	c.nodes[0].close()
-	c.used("one of them gone")
-	c.server.Kill()
-	c.until("standby", c.nodes[1:]...)
-	c.server.Restart()
-	c.until("central", c.nodes[1:]...)
-	c.kept(1.05)
 }

@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// slots bounds the calls under way. One goroutine acquires, any may release.
+// slots bounds how much is under way: calls, or marks. Its methods are safe for
+// concurrent use.
 type slots struct {
 	mu    sync.Mutex
 	limit int
@@ -18,13 +19,22 @@ func newSlots(limit int) *slots { return &slots{limit: limit, freed: make(chan s
 // acquire waits for a slot.
 func (s *slots) acquire(ctx context.Context) error {
 	for {
-		s.mu.Lock()
-		if s.used < s.limit {
-			s.used++
-			s.mu.Unlock()
-			return ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		s.mu.Lock()
+		got := s.used < s.limit
+		if got {
+			s.used++
+		}
+		more := s.used < s.limit
 		s.mu.Unlock()
+		if more {
+			s.signal() // to the next who waits
+		}
+		if got {
+			return nil
+		}
 		select {
 		case <-s.freed:
 		case <-ctx.Done():
@@ -40,8 +50,7 @@ func (s *slots) release() {
 	s.signal()
 }
 
-// resize changes the limit; calls under way beyond a smaller one end by
-// themselves.
+// resize changes the limit; what is under way beyond a smaller one ends by itself.
 func (s *slots) resize(limit int) {
 	s.mu.Lock()
 	s.limit = limit

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"manna/breaker"
@@ -23,15 +24,12 @@ import (
 	"manna/ledger"
 )
 
-// hurry is how much faster than the machine's the clock of a swarm runs: consumers
-// wait for seconds before they hold an attempt for one that came to nothing.
-const hurry = 10
-
-// swarm is consumers with a log each that share a queue, a ledger and partners.
+// swarm is consumers with a log each that share a queue, a ledger and partners. Its
+// time is that of a bubble of testing/synctest: consumers wait for many seconds before
+// they hold an attempt for one that came to nothing.
 type swarm struct {
 	t        *testing.T
-	began    time.Time
-	skipped  atomic.Int64 // nanoseconds that the clock was moved
+	dir      string
 	broker   *broker
 	open     func(node string) ledger.Cluster
 	members  []*member
@@ -39,50 +37,56 @@ type swarm struct {
 	seats    map[string]seat
 	rates    map[string]gift.Rate
 	accepted map[gift.ClaimID]bool
+	skews    map[string]time.Duration // how far nodes' clocks are ahead
+	calls    sync.WaitGroup           // what partners are at
 	epochs   int64
 	users    int
 	hook     func(m *member, at string, order gift.OrderID)
-	away     atomic.Bool // the ledger
+	varies   bool         // claims may be there with several gifts
+	away     atomic.Bool  // the ledger
+	asked    atomic.Int32 // how often the ledger was asked about one order
 }
 
-// newSwarm has a ledger as opening makes it, or one in memory.
+// swarming runs a test of a swarm, in virtual time and beside others. The swarm has a
+// ledger as opening makes it, or one in memory.
+func swarming(t *testing.T, fresh opening, test func(t *testing.T, s *swarm)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { test(t, newSwarm(t, fresh)) })
+}
+
 func newSwarm(t *testing.T, fresh opening) *swarm {
-	s := &swarm{t: t, began: time.Now(), seats: make(map[string]seat), rates: make(map[string]gift.Rate), accepted: make(map[gift.ClaimID]bool)}
-	s.broker = &broker{now: s.now, changed: make(chan struct{})}
+	s := &swarm{
+		t: t, dir: t.TempDir(), broker: &broker{changed: make(chan struct{})}, seats: make(map[string]seat),
+		skews: make(map[string]time.Duration), rates: make(map[string]gift.Rate), accepted: make(map[gift.ClaimID]bool),
+	}
 	m := newMemory()
 	open := func(_ string, now func() time.Time) ledger.Cluster { return m.open(now) }
 	if fresh != nil {
 		open = fresh(t)
 	}
-	s.open = func(node string) ledger.Cluster { return open(node, s.now) }
-	t.Cleanup(func() {
-		for _, m := range s.members {
-			m.die()
-		}
-	})
+	s.open = func(node string) ledger.Cluster { return open(node, time.Now) }
+	t.Cleanup(s.end)
 	return s
 }
 
-func (s *swarm) now() time.Time {
-	return s.began.Add(hurry*time.Since(s.began) + time.Duration(s.skipped.Load()))
+// end kills every process, and waits until nothing is at work any more.
+func (s *swarm) end() {
+	for _, m := range s.members {
+		m.die()
+	}
+	s.calls.Wait()
 }
 
-// skip moves the clock.
-func (s *swarm) skip(d time.Duration) {
-	s.skipped.Add(int64(d))
-	s.broker.wake()
-}
-
-// partner adds a scripted partner. Its seat's times are those of the swarm's clock,
-// but its timeout.
+// partner adds a scripted partner.
 func (s *swarm) partner(name string, script partnertest.Script, at seat) *partnertest.Partner {
 	script.Name = name
-	p := partnertest.Start(s.t, script)
+	p := partnertest.New(script)
 	if at.rate == 0 {
 		at.rate = 1000
 	}
 	if at.timeout == 0 {
-		at.timeout = 150 * time.Millisecond
+		at.timeout = 1500 * time.Millisecond
 	}
 	if at.retry == nil {
 		at.retry = slices.Repeat([]time.Duration{500 * time.Millisecond}, 12)
@@ -96,6 +100,7 @@ func (s *swarm) partner(name string, script partnertest.Script, at seat) *partne
 type member struct {
 	*swarm
 	name   string
+	skew   time.Duration // of its clock
 	dir    string
 	log    *fallbacklog.Log
 	ledger *reach
@@ -111,7 +116,7 @@ type member struct {
 // join starts a node, or its next process.
 func (s *swarm) join(name string) *member {
 	s.t.Helper()
-	m := &member{swarm: s, name: name, dir: filepath.Join(s.t.TempDir(), name)}
+	m := &member{swarm: s, name: name, skew: s.skews[name], dir: filepath.Join(s.dir, strconv.Itoa(len(s.members)))}
 	for _, old := range s.members {
 		if old.name == name {
 			old.die()
@@ -119,20 +124,23 @@ func (s *swarm) join(name string) *member {
 		}
 	}
 	var err error
-	if m.log, err = fallbacklog.Open(fallbacklog.Options{Dir: m.dir, Node: name, SegmentBytes: fallbacklog.MinSegment, Now: s.now}); err != nil {
+	if m.log, err = fallbacklog.Open(fallbacklog.Options{Dir: m.dir, Node: name, SegmentBytes: fallbacklog.MinSegment, Now: m.now}); err != nil {
 		s.t.Fatal(err)
 	}
 	s.epochs++
 	m.holder = ledger.Holder{Node: name, Epoch: s.epochs}
 	m.dead = make(chan struct{})
 	m.ledger = &reach{Cluster: s.open(name), m: m}
-	follower, err := ledger.NewFollower(ledger.FollowerOptions{Log: m.log, Store: m.ledger, Now: s.now})
+	follower, err := ledger.NewFollower(ledger.FollowerOptions{Log: m.log, Store: m.ledger, Now: m.now})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	o := consumer.Options{Log: m.log, Queue: &share{m}, Now: s.now, Cluster: &consumer.Cluster{
+	o := consumer.Options{Log: m.log, Queue: &share{m}, Now: m.now, Cluster: &consumer.Cluster{
 		Marks: m.ledger, Outcomes: m.ledger, Stock: m.ledger, Holder: func() (ledger.Holder, error) { return m.holder, nil },
 	}}
+	if s.varies {
+		o.Cluster.Choices, o.Cluster.Varies = m.ledger, func(*gift.Claim) bool { return true }
+	}
 	for _, p := range s.partners {
 		o.Partners = append(o.Partners, m.at(p))
 	}
@@ -153,6 +161,9 @@ func (s *swarm) join(name string) *member {
 	m.parts.Go(func() { follower.Run(ctx) })
 	return m
 }
+
+// now is the node's clock.
+func (m *member) now() time.Time { return time.Now().Add(m.skew) }
 
 // die kills the process and waits until nothing of it runs.
 func (m *member) die() {
@@ -182,15 +193,8 @@ func (m *member) passes(at string, order gift.OrderID) {
 func (m *member) at(p *partnertest.Partner) *consumer.Partner {
 	name := p.Books().Partner
 	at := m.seats[name]
-	o := delivery.HTTPOptions{Name: name, URL: p.URL + "/grant", Idempotent: at.idempotent, Timeout: at.timeout, SettlesWithin: 3 * at.timeout * hurry, MaxInFlight: 50}
-	if at.queries {
-		o.QueryURL = p.URL + "/orders"
-	}
-	a, err := delivery.NewHTTP(o)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	b, err := breaker.New("partner/"+name, breaker.Settings{Window: max(time.Second, 4*at.timeout), FailureRatio: 0.95, MinCalls: 50, SlowCall: at.timeout, OpenFor: 100 * time.Millisecond, Timeout: at.timeout})
+	a := &inhouse{p, delivery.Traits{Idempotent: at.idempotent, Queries: at.queries, Timeout: at.timeout, SettlesWithin: 3 * at.timeout}, &m.calls}
+	b, err := breaker.New("partner/"+name, breaker.Settings{Window: 4 * at.timeout, FailureRatio: 0.95, MinCalls: 50, SlowCall: at.timeout, OpenFor: time.Second, Timeout: at.timeout})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -251,6 +255,17 @@ func (r *reach) Mark(ctx context.Context, attempts []ledger.Attempt) ([]ledger.S
 	return standings, err
 }
 
+func (r *reach) Choose(ctx context.Context, choices []ledger.Choice) ([]ledger.Choice, error) {
+	if err := r.gone(); err != nil {
+		return nil, err
+	}
+	stand, err := r.Cluster.Choose(ctx, choices)
+	if gone := r.gone(); gone != nil {
+		return nil, gone // its answer is lost
+	}
+	return stand, err
+}
+
 func (r *reach) Conclude(ctx context.Context, ends []ledger.Conclusion) error {
 	for _, e := range ends {
 		r.m.passes("written", e.Order)
@@ -276,6 +291,7 @@ func (r *reach) Highest(ctx context.Context, orders []gift.OrderID) (map[gift.Or
 }
 
 func (r *reach) Order(ctx context.Context, id gift.OrderID) (ledger.OrderRow, error) {
+	r.m.asked.Add(1)
 	if err := r.gone(); err != nil {
 		return ledger.OrderRow{}, err
 	}
@@ -331,7 +347,7 @@ func (s *swarm) tryClaim(m *member, n int, partners ...string) (claims []*gift.C
 	for range n {
 		s.users++
 		user := fmt.Sprint("u", s.users)
-		c := campaign.NewClaim(campaign.ID.ClaimID("", user, ""), "", "", user, g, "", nil, s.now().UTC())
+		c := campaign.NewClaim(campaign.ID.ClaimID("", user, ""), "", "", user, g, "", nil, m.now().UTC())
 		claims = append(claims, c)
 		recs = append(recs, &fallbacklog.Record{Kind: fallbacklog.Claimed, Claim: c})
 	}
@@ -340,7 +356,7 @@ func (s *swarm) tryClaim(m *member, n int, partners ...string) (claims []*gift.C
 	}
 	for _, c := range claims {
 		s.accepted[c.ID] = true
-		s.broker.put(c, s.now())
+		s.broker.put(c)
 	}
 	return claims
 }
@@ -349,7 +365,7 @@ func (s *swarm) tryClaim(m *member, n int, partners ...string) (claims []*gift.C
 // they were parked.
 func (s *swarm) takeUp(m *member, claims ...*gift.Claim) {
 	s.t.Helper()
-	s.skip(20 * time.Second)
+	time.Sleep(20 * time.Second)
 	for _, c := range claims {
 		if !s.tryTakeUp(m, c) {
 			s.t.Fatal("the node does not take an order up")
@@ -363,7 +379,7 @@ func (s *swarm) tryTakeUp(m *member, c *gift.Claim) bool {
 	if err := m.log.Append(s.t.Context(), rec); err != nil {
 		return false
 	}
-	s.broker.put(c, s.now())
+	s.broker.put(c)
 	return true
 }
 
@@ -380,12 +396,12 @@ func (s *swarm) states(c *gift.Claim) (states []gift.State) {
 			if err != nil {
 				break // it was killed meanwhile
 			}
-			says := story.State
-			if says == 0 || state == gift.StateGranted || state == gift.StateRefused && says != gift.StateGranted {
+			says, updated := story.State, story.Updated.Add(-m.skew)
+			if n := len(story.Records); n == 0 || story.Records[n-1].Kind == fallbacklog.Claimed || state == gift.StateGranted || state == gift.StateRefused && says != gift.StateGranted {
 				continue
 			}
-			if says == gift.StateGranted || says == gift.StateRefused || story.Updated.After(last) {
-				state, last = says, story.Updated
+			if says == gift.StateGranted || says == gift.StateRefused || updated.After(last) {
+				state, last = says, updated
 			}
 		}
 		states = append(states, state)
@@ -445,8 +461,8 @@ func (s *swarm) tell(claims []*gift.Claim, right func(gift.State) bool) {
 // until waits for something that comes about by itself.
 func (s *swarm) until(what string, is func() bool) {
 	s.t.Helper()
-	deadline := time.Now().Add(patience)
-	for tick := time.NewTicker(5 * time.Millisecond); !is(); <-tick.C {
+	const patience = 5 * time.Minute
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("not within %v: %s; %d messages are left", patience, what, s.broker.left())
 		}
@@ -456,15 +472,24 @@ func (s *swarm) until(what string, is func() bool) {
 // check ends all and holds the promises against the partners' books.
 func (s *swarm) check() *promises.Verdict {
 	s.t.Helper()
-	dirs := make(map[string]bool)
+	s.end()
+	skews := make(map[string]time.Duration)
 	for _, m := range s.members {
-		m.die()
-		dirs[m.dir] = true
+		skews[m.dir] = m.skew
 	}
 	e := promises.Evidence{Rates: s.rates, Accepted: s.accepted}
-	for dir := range dirs {
-		var log iter.Seq2[*fallbacklog.Record, error] = fallbacklog.Records(disk.OS{}, dir)
-		e.Logs = append(e.Logs, log)
+	for dir, skew := range skews {
+		// What came first is judged by the time that was, not by the clocks.
+		e.Logs = append(e.Logs, func(yield func(*fallbacklog.Record, error) bool) {
+			for rec, err := range fallbacklog.Records(disk.OS{}, dir) {
+				if err == nil {
+					rec.Time = rec.Time.Add(-skew)
+				}
+				if !yield(rec, err) {
+					return
+				}
+			}
+		})
 	}
 	for _, p := range s.partners {
 		e.Books = append(e.Books, p.Books())

@@ -36,9 +36,6 @@ type world struct {
 	logger   *slog.Logger      // nil: what the consumer says is not looked at
 	consumer *consumer.Consumer
 	stop     func()
-	users    string               // begins the users' ids, where several worlds share partners
-	quota    *consumer.Quota      // of the partners' rates, where they do
-	now      func() time.Time     // the consumer's clock; nil: the machine's
 	from     fallbacklog.Position // what came before is of no interest to settled
 }
 
@@ -132,7 +129,7 @@ func (w *world) claim(n int, partners ...string) []gift.OrderID {
 	var recs []*fallbacklog.Record
 	var orders []gift.OrderID
 	for range n {
-		user := fmt.Sprint(w.users, "u", len(w.accepted))
+		user := fmt.Sprint("u", len(w.accepted))
 		id := campaign.ID.ClaimID("", user, "")
 		claim := campaign.NewClaim(id, "", "", user, g, "", nil, time.Now().UTC())
 		w.accepted[id] = true
@@ -151,7 +148,7 @@ func (w *world) claim(n int, partners ...string) []gift.OrderID {
 func (w *world) run() {
 	w.t.Helper()
 	c, err := consumer.New(consumer.Options{
-		Log: w.log, Queue: w.queue, Partners: w.partners, Quota: w.quota, Now: w.now,
+		Log: w.log, Queue: w.queue, Partners: w.partners,
 		Returned: func(s *fallbacklog.Stock) { w.refused <- s.Claim }, Logger: w.logger,
 	})
 	if err != nil {

@@ -66,6 +66,7 @@ type Cluster interface {
 	Ledger
 	Outcomes
 	Marks
+	Choices
 	Stock
 	Registry
 }

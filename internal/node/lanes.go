@@ -6,6 +6,7 @@ import (
 	"manna/consumer"
 	"manna/consumer/quota"
 	"manna/consumer/quota/memcached"
+	"manna/gift"
 	"manna/internal/config"
 	"manna/internal/memcache"
 )
@@ -32,12 +33,25 @@ func (n *Node) openLanes(_ context.Context, c *config.Config) error {
 		o.Quota = &consumer.Quota{Centre: memcached.New(store, c.Guard.Prefix), Standby: c.Guard.Standby, Instances: n.instances}
 	}
 	if c.Clustered() {
-		o.Cluster = &consumer.Cluster{Marks: n.shared, Outcomes: n.shared, Stock: n.shared, Holder: n.member.Holder}
+		o.Cluster = &consumer.Cluster{Marks: n.shared, Choices: n.shared, Varies: n.varies, Outcomes: n.shared, Stock: n.shared, Holder: n.member.Holder}
 	} else {
 		o.Returned = n.front.Returned
 	}
 	n.consumer, err = consumer.New(o)
 	return err
+}
+
+// varies reports whether another front may have recorded a claim with other orders. A
+// campaign that is not known any more may have had anything.
+func (n *Node) varies(claim *gift.Claim) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, k := range n.config.Campaigns {
+		if k.Name == claim.Campaign {
+			return k.Varies()
+		}
+	}
+	return true
 }
 
 // instances is how many nodes serve lanes.

@@ -17,7 +17,7 @@ const (
 	sweepOrders, sweepCalls = 5000, 100
 )
 
-// sweep removes marks of attempts whose orders have long ended, until ctx ends. A node
+// sweep removes marks of attempts, and choices, whose orders have long ended, until ctx ends. A node
 // that has not been heard of since, and is not retired, holds it back: when it is back
 // it may feed what was claimed then.
 func (n *Node) sweep(ctx context.Context) error {
@@ -33,7 +33,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			n.logger.Warn("old marks of attempts cannot be removed now; it is tried again in an hour", "err", err)
 		} else if removed > 0 {
-			n.logger.Info("removed old marks of attempts", "marks", removed)
+			n.logger.Info("removed old marks of attempts, and choices of gifts", "rows", removed)
 		}
 	}
 }
@@ -48,11 +48,16 @@ func (n *Node) sweepOnce(ctx context.Context) (removed int64, err error) {
 			before = nodes[i].Seen
 		}
 	}
-	for range sweepCalls {
-		some, err := n.shared.Sweep(ctx, before.Add(-sweepKeep), sweepOrders)
-		removed += some
-		if err != nil || some == 0 {
-			return removed, err
+	for _, sweep := range []func(context.Context, time.Time, int) (int64, error){n.shared.Sweep, n.shared.SweepChoices} {
+		for range sweepCalls {
+			some, err := sweep(ctx, before.Add(-sweepKeep), sweepOrders)
+			removed += some
+			if err != nil {
+				return removed, err
+			}
+			if some == 0 {
+				break
+			}
 		}
 	}
 	return removed, nil

@@ -16,6 +16,7 @@ type Opener func(t testing.TB, node string, now func() time.Time) ledger.Cluster
 func RunCluster(t *testing.T, fresh func(t testing.TB) Opener) {
 	RunOutcomes(t, fresh)
 	RunMarks(t, fresh)
+	RunChoices(t, fresh)
 	RunRefunds(t, fresh)
 	run(t, fresh, []clusterTest{
 		{"partners' texts may hold anything", strangeTexts},
@@ -60,6 +61,15 @@ func RunMarks(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"marks are released by their holder alone", releasedMarks},
 		{"old marks of ended orders are swept", sweptMarks},
 		{"marks of bad attempts are refused", badMarks},
+	})
+}
+
+// RunChoices is the part of RunCluster about ledger.Choices.
+func RunChoices(t *testing.T, fresh func(t testing.TB) Opener) {
+	run(t, fresh, []clusterTest{
+		{"a claim has one gift", contestedChoices},
+		{"a choice that is asked for again is the same", repeatedChoices},
+		{"old choices are swept", sweptChoices},
 	})
 }
 

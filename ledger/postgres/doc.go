@@ -1,7 +1,7 @@
 // Package postgres is the ledger's engine for a cluster: one PostgreSQL, version 12
 // or later, that all nodes share. It is a read model of all nodes' logs, and the
 // place of what nodes have to agree on: runs, marks of attempts, leases of stock,
-// the nodes themselves. It is never asked on the claim path.
+// the nodes themselves. Claims go on without it, as the package ledger says.
 //
 // # Tables
 //
@@ -16,6 +16,7 @@
 //	schedule     one row: slot, epoch and holder             kept
 //	audit        deeds through the admin port                kept
 //	marks        one row for an order and number of attempt  kept
+//	choices      one row for a claim: the gift that it gets  kept
 //	stock        one row for a gift: what was refunded       kept
 //	leases       a node's lease of a gift                    kept
 //	formers      whose lease has stayed with a log that      kept
@@ -34,6 +35,7 @@
 //	            one of them gets ErrMoved.
 //	Mark        one INSERT for all attempts, synced. Of two that meet on a row, one
 //	            waits for the other's commit and then sees its row.
+//	Choose      one INSERT for all claims, likewise.
 //	Runs        the row of schedule is locked first, so all decide one by one.
 //	Lease, Return, Settle
 //	            the gift's row of stock is locked first, then the node's is held, so

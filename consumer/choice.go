@@ -1,0 +1,51 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"manna/fallbacklog"
+	"manna/ledger"
+)
+
+// codeGivenElsewhere is the code of an order that is refused because its claim gets
+// another gift.
+const codeGivenElsewhere = "given_elsewhere"
+
+// choose sees to it that a claim gets one gift. Fronts whose guard has failed may have
+// recorded it with different ones; then it gets the one of which an order comes to its
+// first attempt first, and the orders that only the others have are refused. Where the
+// ledger is away such an order waits: nobody else can tell.
+func (d *delivering) choose(ctx context.Context) step {
+	c := d.c.opts.Cluster
+	if c == nil || c.Varies == nil || d.m.Attempts > 0 || d.m.InDoubt || !c.Varies(d.m.Claim) {
+		return d.first()
+	}
+	for {
+		stands, err := d.choosing.ask(ctx, choiceOf(d))
+		if ctx.Err() == nil {
+			d.c.shared.to(d.logger, err)
+		}
+		switch {
+		case err == nil && slices.Contains(stands.Orders, d.m.Order.ID):
+			return d.first()
+		case err == nil:
+			return d.final(fallbacklog.Refused, fallbacklog.Event{Code: codeGivenElsewhere, Reason: fmt.Sprintf("two nodes recorded the claim while their guard failed, and it gets %s", stands.Gift)})
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func choiceOf(d *delivering) ledger.Choice {
+	c := ledger.Choice{Claim: d.m.Claim.ID, Gift: d.m.Claim.Gift}
+	for _, o := range d.m.Claim.Orders {
+		c.Orders = append(c.Orders, o.ID)
+	}
+	return c
+}

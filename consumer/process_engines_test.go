@@ -1,0 +1,217 @@
+//go:build engines
+
+package consumer_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"manna/breaker"
+	"manna/consumer"
+	"manna/consumer/quota"
+	"manna/consumer/quota/memcached"
+	"manna/delivery"
+	"manna/fallbacklog"
+	"manna/gift"
+	"manna/internal/memcache"
+	"manna/queue/embedded"
+)
+
+// asLane has the test's program serve a lane instead of running tests: its value is a
+// laneJob.
+const asLane = "MANNA_TEST_LANE"
+
+func TestMain(m *testing.M) {
+	if job := os.Getenv(asLane); job != "" {
+		if err := serveLane([]byte(job), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// laneJob is what a process with a lane is to do.
+type laneJob struct {
+	Name, Dir, Partner, Memcached string
+	Rate                          gift.Rate
+	Ahead                         time.Duration // of the process's clock
+	Backlog                       int
+}
+
+// tellEach is how often a process with a lane says how it stands.
+const tellEach = 50 * time.Millisecond
+
+// serveLane has a backlog delivered at a share of the partner's rate, and says on out
+// how it stands, until in ends.
+func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
+	var j laneJob
+	if err := json.Unmarshal(job, &j); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	log, err := fallbacklog.Open(fallbacklog.Options{Dir: filepath.Join(j.Dir, "log"), Node: j.Name})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	campaign := gift.Campaign{Name: "k", ID: gift.NewCampaignID("k"), Promise: time.Hour}
+	g := &gift.Gift{Name: "g", Items: []gift.Item{{Name: "i", Partner: "p", Quantity: 1}}}
+	var recs []*fallbacklog.Record
+	for i := range j.Backlog {
+		user := fmt.Sprint(j.Name, i)
+		recs = append(recs, &fallbacklog.Record{Kind: fallbacklog.Claimed, Claim: campaign.NewClaim(campaign.ID.ClaimID("", user, ""), "", "", user, g, "", nil, time.Now().UTC())})
+	}
+	if err := log.Append(ctx, recs...); err != nil {
+		return err
+	}
+	q, err := embedded.Open(ctx, embedded.Options{Log: log, Dir: filepath.Join(j.Dir, "lanes")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, q.Close(context.Background())) }()
+	const timeout = 10 * time.Second
+	a, err := delivery.NewHTTP(delivery.HTTPOptions{Name: "p", URL: j.Partner + "/grant", Idempotent: true, Timeout: timeout, MaxInFlight: 50})
+	if err != nil {
+		return err
+	}
+	b, err := breaker.New("partner/p", breaker.Settings{Window: time.Minute, FailureRatio: 0.9, MinCalls: 20, OpenFor: time.Second, Timeout: timeout})
+	if err != nil {
+		return err
+	}
+	client, err := memcache.New(memcache.Options{Name: "quota", Servers: []string{j.Memcached}, Timeout: 100 * time.Millisecond, OpenFor: quota.Ask})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	c, err := consumer.New(consumer.Options{
+		Log: log, Queue: q, Now: func() time.Time { return time.Now().Add(j.Ahead) },
+		Partners: []*consumer.Partner{{Name: "p", Adapter: a, Rate: j.Rate, MaxInFlight: 50, Retry: []time.Duration{time.Second}, Breaker: b}},
+		Quota:    &consumer.Quota{Centre: memcached.New(client, ""), Standby: 0.7, Instances: func() int { return 3 }},
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer cancel()
+		io.Copy(io.Discard, in)
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	tick := time.NewTicker(tellEach)
+	defer tick.Stop()
+	for say := json.NewEncoder(out); ; {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick.C:
+		}
+		for _, l := range c.Lanes(ctx) {
+			if err := say.Encode(l.Quota); err != nil {
+				cancel()
+				return errors.Join(err, <-ended)
+			}
+		}
+	}
+}
+
+// laneProcess is a process with a lane.
+type laneProcess struct {
+	t      *testing.T
+	name   string
+	cmd    *exec.Cmd
+	in     io.Closer
+	said   atomic.Pointer[consumer.QuotaStatus]
+	silent chan struct{} // closed when it says nothing any more
+	dead   bool
+}
+
+// startLane starts a process, which ends with the test at the latest.
+func startLane(t *testing.T, j laneJob) *laneProcess {
+	t.Helper()
+	job, err := json.Marshal(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &laneProcess{t: t, name: j.Name, cmd: exec.Command(os.Args[0]), silent: make(chan struct{})}
+	p.said.Store(&consumer.QuotaStatus{Mode: "not open"})
+	p.cmd.Env = append(os.Environ(), asLane+"="+string(job))
+	p.cmd.Stderr = os.Stderr
+	in, err := p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.in = in
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.silent)
+		for read := json.NewDecoder(out); ; {
+			s := new(consumer.QuotaStatus)
+			if read.Decode(s) != nil {
+				return
+			}
+			p.said.Store(s)
+		}
+	}()
+	t.Cleanup(p.end)
+	return p
+}
+
+// end has the process end what it is at.
+func (p *laneProcess) end() {
+	if p.dead {
+		return
+	}
+	p.dead = true
+	p.in.Close()
+	<-p.silent
+	if err := p.cmd.Wait(); err != nil {
+		p.t.Errorf("node %s: %v", p.name, err)
+	}
+}
+
+// kill ends it with SIGKILL.
+func (p *laneProcess) kill() {
+	p.dead = true
+	if err := p.cmd.Process.Kill(); err != nil {
+		p.t.Fatal(err)
+	}
+	<-p.silent
+	p.cmd.Wait() // its error is that it was killed
+}
+
+// until waits until the lane is in a mode and makes starts in it.
+func (p *laneProcess) until(mode string) {
+	p.t.Helper()
+	deadline := time.Now().Add(patience)
+	for first := uint64(0); ; time.Sleep(tellEach) {
+		s := p.said.Load()
+		if s.Mode != mode {
+			first = 0
+		} else if first == 0 {
+			first = s.Used + 20
+		} else if s.Used >= first {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the lane of node %s is %+v, want it to start calls %s", p.name, s, mode)
+		}
+	}
+}
