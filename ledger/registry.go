@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"manna/fallbacklog"
@@ -10,6 +11,13 @@ import (
 
 // ErrNodeTaken: another process has the node's name.
 var ErrNodeTaken = errors.New("node name is taken")
+
+// ErrNodeBeats is the ErrNodeTaken of a node that was heard of a moment ago from another
+// directory: it is alive, or will be silent soon.
+var ErrNodeBeats = fmt.Errorf("%w by a process that was alive a moment ago", ErrNodeTaken)
+
+// BeatWithin is how soon after a beat a process that lives is heard of again.
+const BeatWithin = 5 * time.Second
 
 // ErrLogShort: a process has the home of the node and a log that ends before the
 // node's did, as one that was brought back from a copy has.
@@ -29,9 +37,11 @@ var ErrLogShort = errors.New("the log lacks its end")
 // process is dead. Each process has an epoch, above those of all before it under
 // its name; what an earlier one still asks for is refused with ErrFenced.
 type Registry interface {
-	// Join makes a process known and gives its epoch. Where the node is up, a
-	// process of the same home takes over, for its lock on the home shows that the
-	// one before is dead; one of another home is refused with ErrNodeTaken, however
+	// Join makes a process known and gives its epoch. Where the node is up, a process of
+	// the same home and place takes over, for its lock on the home shows that the one
+	// before is dead. One of the same home in another place, to which it was moved or
+	// copied, is refused with ErrNodeBeats until the node has been silent for
+	// BeatWithin; one of another home is refused with ErrNodeTaken, however
 	// long the node has been silent: two logs under one name would hide each other. So
 	// is one of another home where the node has left with a log. One whose log is short
 	// of what Beat and Leave have told is refused with ErrLogShort, unless the node was
@@ -68,7 +78,10 @@ type Process struct {
 	Node string
 	// Home is where the node's log is, in words that name the same directory
 	// whenever it is met and no other: the id kept in it, or host and path.
-	Home    string
+	Home string
+	// Place names the directory that the home is in just now, as long as its machine is
+	// up: no copy of it has the same. Where one is not told they are not compared.
+	Place   string
 	Roles   []string
 	Version string
 	Address string // where others reach its admin port

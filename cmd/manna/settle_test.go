@@ -168,6 +168,42 @@ func TestACopyOfADataDirectoryIsTurnedAway(t *testing.T) {
 	s.kill()
 }
 
+// A copy that is started beside the living original gets nothing to do, however young
+// it is, and the original goes on.
+func TestACopyBesideTheOriginalIsTurnedAway(t *testing.T) {
+	text, l := registeredEngines(t)
+	n := newNight(t, goodPartner, "")
+	s, twin := n.server(t, "a", "front,lanes,reconcile", text), n.server(t, "a", "front,lanes,reconcile", text)
+	s.start()
+	s.claims("early", 10)
+	s.settle()
+	s.told(l, "a")
+	before := s.node(l, "a")
+	if err := os.CopyFS(filepath.Join(twin.dir, "data"), os.DirFS(filepath.Join(s.dir, "data"))); err != nil {
+		t.Fatal(err)
+	}
+	said := twin.refused()
+	for _, want := range []string{ledger.ErrNodeBeats.Error(), s.admin, "copy", "name of its own"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q does not say %q", said, want)
+		}
+	}
+	if after := s.node(l, "a"); after.Epoch != before.Epoch {
+		t.Errorf("the register has %+v after %+v", after, before)
+	}
+	s.claims("late", 10)
+	s.settle()
+	// The original need not wait for its own last beat.
+	began := time.Now()
+	s.kill()
+	s.start()
+	if took := time.Since(began); s.node(l, "a").Epoch == before.Epoch || took > ledger.BeatWithin {
+		t.Errorf("the original was back after %v, as %+v", took, s.node(l, "a"))
+	}
+	s.terminate()
+	s.check()
+}
+
 // What a node had leased and not handed out comes back by its whole log, and only by
 // that.
 func TestNodeSettle(t *testing.T) {

@@ -80,8 +80,12 @@ func (n *Node) openLedger(ctx context.Context, c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	place, err := placeOf(filepath.Join(c.Data, homeFile))
+	if err != nil {
+		return err
+	}
 	n.member = newMember(n.shared, ledger.Process{
-		Node: c.Node, Home: home, Roles: names(n.opts.Roles), Version: n.opts.Version, Address: reachable(n.Admin()), End: n.log.Found(),
+		Node: c.Node, Home: home, Place: place, Roles: names(n.opts.Roles), Version: n.opts.Version, Address: reachable(n.Admin()), End: n.log.Found(),
 	}, n.log.Tip, !c.Clustered(), n.logger)
 	return n.member.join(ctx)
 }

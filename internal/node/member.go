@@ -18,6 +18,11 @@ const (
 	beatEvery = 2 * time.Second
 	// joinWithin is how long a start waits for the register.
 	joinWithin = 3 * time.Second
+	// silentWithin is how long it waits for a process of the same name, in a directory
+	// that this one's was moved or copied from, to be silent.
+	silentWithin = ledger.BeatWithin + beatEvery
+	// joinAgain is the pause between two tries.
+	joinAgain = 250 * time.Millisecond
 	// leaveWithin bounds the farewell.
 	leaveWithin = 2 * time.Second
 )
@@ -48,9 +53,19 @@ func newMember(r ledger.Registry, p ledger.Process, end func() fallbacklog.Posit
 // join makes the node known. Its error is one that waiting does not mend; where the
 // register cannot be reached it is nil, and run goes on trying.
 func (m *member) join(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, joinWithin)
-	defer cancel()
-	err := m.beat(bounded)
+	try := func() error {
+		bounded, cancel := context.WithTimeout(ctx, joinWithin)
+		defer cancel()
+		return m.beat(bounded)
+	}
+	err := try()
+	for deadline := time.Now().Add(silentWithin); errors.Is(err, ledger.ErrNodeBeats) && time.Now().Before(deadline); err = try() {
+		select {
+		case <-time.After(joinAgain):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	if fatal(err) {
 		return err
 	}

@@ -34,6 +34,7 @@ func RunCluster(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"a claim is refunded once", refunds},
 		{"nodes that die leasing lose and double nothing", leasingNodesDie},
 		{"a node's name belongs to one process", nodeNames},
+		{"a copy of a home waits until the node is silent", copiedHomes},
 		{"nodes come, beat, leave and are given up", nodesLive},
 		{"of many processes that join one has the name", contestedName},
 		{"a log that has lost its end is not let in as the node's", shortLogs},

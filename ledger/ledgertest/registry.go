@@ -56,6 +56,46 @@ func nodeNames(t *testing.T, o Opener) {
 	}
 }
 
+// copiedHomes has a home in several places: the one that is alive goes on, and another
+// may follow it when that is silent.
+func copiedHomes(t *testing.T, o Opener) {
+	c := newClock()
+	l := o.open(t, "a", c.now)
+	ctx := t.Context()
+	process := func(place string) ledger.Process {
+		return ledger.Process{Node: "a", Home: "disk-of-a", Place: place, Address: "a:8081"}
+	}
+	epoch, err := l.Join(ctx, process("here"))
+	ok(t, err)
+	first := ledger.Holder{Node: "a", Epoch: epoch}
+	for range 5 {
+		c.advance(ledger.BeatWithin - time.Second)
+		_, err = l.Join(ctx, process("a copy"))
+		wantErr(t, err, ledger.ErrNodeBeats)
+		wantErr(t, err, ledger.ErrNodeTaken)
+		ok(t, l.Beat(ctx, first, 5))
+	}
+	// A process in the same place need not wait: its lock is enough.
+	epoch, err = l.Join(ctx, process("here"))
+	ok(t, err)
+	wantErr(t, l.Beat(ctx, first, 5), ledger.ErrFenced)
+	// Moved to another disk or machine, the node is silent meanwhile.
+	c.advance(ledger.BeatWithin)
+	moved, err := l.Join(ctx, process("another disk"))
+	ok(t, err)
+	if moved <= epoch {
+		t.Errorf("epoch %d after %d", moved, epoch)
+	}
+	// Who does not tell is not compared, as an older release; nor is who left in order.
+	_, err = l.Join(ctx, process(""))
+	ok(t, err)
+	epoch, err = l.Join(ctx, process("here"))
+	ok(t, err)
+	ok(t, l.Leave(ctx, ledger.Holder{Node: "a", Epoch: epoch}, 5))
+	_, err = l.Join(ctx, process("another disk"))
+	ok(t, err)
+}
+
 func nodesLive(t *testing.T, o Opener) {
 	c := newClock()
 	l := o.open(t, "a", c.now)

@@ -20,7 +20,7 @@ func (l *Ledger) Join(ctx context.Context, p ledger.Process) (epoch int64, err e
 	if ledger.IsFormer(p.Node) {
 		return 0, fmt.Errorf("%q is no node's name: %s is what a lease is called whose log is gone", p.Node, p.Node)
 	}
-	p.Home = text(p.Home)
+	p.Home, p.Place = text(p.Home), text(p.Place)
 	roles := p.Roles
 	if roles == nil {
 		roles = []string{}
@@ -48,6 +48,14 @@ func (l *Ledger) Join(ctx context.Context, p ledger.Process) (epoch int64, err e
 			return fmt.Errorf("node %s has left with a log in %s that ends at %v, and this log is another: %w; start it on that directory, give this one another name, or declare that one lost (manna node lose), which leaves the stock that it had leased counted as handed out",
 				p.Node, n.Home, n.LogEnd, ledger.ErrNodeTaken)
 		}
+		var place string
+		if err := tx.QueryRow(ctx, "SELECT place FROM nodes WHERE node = $1", p.Node).Scan(&place); err != nil {
+			return err
+		}
+		if n.State == ledger.NodeUp && place != "" && p.Place != "" && place != p.Place && n.Silent(now) < ledger.BeatWithin {
+			return fmt.Errorf("node %s is the process at %q, which was alive %s ago, and this one's data directory is a copy of that one's: %w; give this one a data directory and a name of its own, or stop that one first",
+				p.Node, n.Address, n.Silent(now).Round(time.Millisecond), ledger.ErrNodeBeats)
+		}
 		short := n.Home == p.Home && p.End != 0 && p.End.Short(n.LogEnd)
 		if short && n.State != ledger.NodeLost {
 			return fmt.Errorf("node %s was heard of with its log up to %v, and this one, in the same home, ends at %v: %w: it is an older copy, or was damaged; restore it (manna log restore), or start this process with a data directory and a name of its own, or declare the node lost (manna node lose %s), which leaves the stock that it had leased counted as handed out",
@@ -62,8 +70,8 @@ func (l *Ledger) Join(ctx context.Context, p ledger.Process) (epoch int64, err e
 		// The process may die before its first beat.
 		n.LogEnd = max(n.LogEnd, p.End)
 		epoch = n.Epoch + 1
-		_, err = tx.Exec(ctx, `UPDATE nodes SET state = $2, epoch = $3, home = $4, roles = $5, version = $6, address = $7, started = $8, seen = $8, log_end = $9, by = '' WHERE node = $1`,
-			p.Node, string(ledger.NodeUp), epoch, p.Home, roles, text(p.Version), text(p.Address), nanos(now), int64(n.LogEnd))
+		_, err = tx.Exec(ctx, `UPDATE nodes SET state = $2, epoch = $3, home = $4, roles = $5, version = $6, address = $7, started = $8, seen = $8, log_end = $9, place = $10, by = '' WHERE node = $1`,
+			p.Node, string(ledger.NodeUp), epoch, p.Home, roles, text(p.Version), text(p.Address), nanos(now), int64(n.LogEnd), p.Place)
 		return err
 	})
 	if err != nil {
