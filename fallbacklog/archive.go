@@ -41,8 +41,9 @@ type Archiver struct {
 	archived atomic.Uint32 // number of the newest segment that the manifest lists and the archive has
 	asOf     atomic.Int64  // of the manifest, Unix nanoseconds; 0 while not known
 
-	mu    sync.Mutex    // guards moved
+	mu    sync.Mutex    // guards the next fields
 	moved chan struct{} // closed, and another put in its place, when archived moves
+	err   error         // of the last try
 
 	// Of Run alone:
 	manifest *Manifest  // as the bucket has it; nil while that is not known
@@ -103,6 +104,19 @@ func (a *Archiver) Behind() int {
 	return n
 }
 
+// Err is why the last try to archive failed; nil where it did not.
+func (a *Archiver) Err() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
+}
+
+func (a *Archiver) note(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.err = err
+}
+
 // moveTo notes the newest segment that is archived.
 func (a *Archiver) moveTo(number uint32) {
 	a.archived.Store(number)
@@ -145,6 +159,9 @@ func (a *Archiver) Run(ctx context.Context) error {
 		more := a.opts.Log.segments.moreIndexed()
 		err := a.catchUp(ctx)
 		wait := a.opts.Renew
+		if ctx.Err() == nil {
+			a.note(err)
+		}
 		switch {
 		case err == nil:
 			pause.Reset()

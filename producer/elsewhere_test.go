@@ -291,6 +291,34 @@ func (g forgetful) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift
 	return r, err
 }
 
+// A claim that two fronts have recorded with different gifts has one answer at each: of
+// the orders that it recorded.
+func TestClaimWithTwoGiftsIsReadAtBothFronts(t *testing.T) {
+	books := newBooks()
+	a := openNode(t, "a", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere = books })
+	b := openNode(t, "b", crashdisk.New(1), "/data", func(o *Options) { o.Elsewhere = books })
+	kept := a.claim(Request{Campaign: "show", Scene: "second", Gift: "duo", User: "u"})
+	other := b.claim(Request{Campaign: "show", Scene: "second", Gift: "greeting", User: "u"})
+	a.clock.move(time.Second)
+	books.take(b)
+	books.take(a) // whose claim the ledger gives
+	for _, o := range other.Claim.Orders {
+		books.events[o.ID] = []ledger.OrderEvent{{Order: o.ID, Node: "c", Kind: fallbacklog.Refused, Time: a.clock.now()}}
+	}
+	for _, o := range kept.Claim.Orders {
+		books.events[o.ID] = []ledger.OrderEvent{{Order: o.ID, Node: "c", Kind: fallbacklog.Granted, Time: a.clock.now()}}
+	}
+	for front, state := range map[*fixture]gift.State{a: gift.StateGranted, b: gift.StateRefused} {
+		answer, err := front.Read(t.Context(), kept.Claim.ID)
+		if err != nil || !answer.Settled() {
+			t.Fatalf("%+v, %v", answer, err)
+		}
+		for i, s := range answer.States {
+			want(t, "order "+answer.Claim.Orders[i].Item, s, state)
+		}
+	}
+}
+
 func TestAnyFrontAnswersForAnyClaim(t *testing.T) {
 	a, b, books, shared := pair(t)
 	req := Request{Campaign: "show", Scene: "second", Gift: "duo", User: "u"}

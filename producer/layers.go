@@ -32,8 +32,9 @@ func (l *layers) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.C
 		return Reservation{}, err // the local reservation stays: the claim goes on
 	case err == nil && r.Busy == nil && r.Recorded.Node == "":
 		// The shared guard remembers what this node's log, which is asked first, does
-		// not have: a disk was lost. The claim is to be recorded again.
-		return Reservation{Held: true}, nil
+		// not have: a disk was lost. The claim is to be recorded again, unless others know
+		// of it.
+		return Reservation{Held: true, Unsure: true}, nil
 	}
 	l.local.Release(id)
 	return r, err

@@ -143,7 +143,28 @@ func (f *Front) complete(ctx context.Context, a *Answer, p *patience) error {
 		return nil
 	}
 	a.AsOf = latest(a.AsOf, s.AsOf)
+	if p == nil && s.Claim.Node != f.log.Node() {
+		if err := f.completeOwn(ctx, a, &s); err != nil {
+			return nil
+		}
+	}
 	return f.fold(a, &s)
+}
+
+// completeOwn asks for the orders of a claim that another node recorded first, with
+// another gift: what the ledger says of the claim is about that one's.
+func (f *Front) completeOwn(ctx context.Context, a *Answer, s *ledger.ClaimStanding) error {
+	for _, o := range a.Claim.Orders {
+		if slices.ContainsFunc(s.Claim.Orders, func(other gift.Order) bool { return other.ID == o.ID }) {
+			continue
+		}
+		row, err := f.elsewhere.order(ctx, o.ID)
+		if err != nil {
+			return err
+		}
+		s.Events[o.ID] = row.Events
+	}
+	return nil
 }
 
 // answerOf is the answer about a claim that only the ledger has.
@@ -170,16 +191,7 @@ func (f *Front) fold(a *Answer, s *ledger.ClaimStanding) error {
 // together tells where an order stands by its story in this node's log and what the
 // ledger knows. The ledger may have some of the story too; that changes nothing.
 func (f *Front) together(own *fallbacklog.Story, events []ledger.OrderEvent) ledger.OrderState {
-	return ledger.Fold(append(f.events(own), events...))
-}
-
-// events are a story's, as the ledger takes them in.
-func (f *Front) events(s *fallbacklog.Story) []ledger.OrderEvent {
-	b := ledger.Batch{Node: f.log.Node(), Outcomes: true}
-	for _, rec := range s.Records {
-		b.Add(rec)
-	}
-	return b.Events
+	return ledger.Fold(append(ledger.EventsOf(f.log.Node(), own.Records), events...))
 }
 
 // unread is the answer where only the ledger could know.

@@ -37,6 +37,9 @@ func newPartner(e *env) *cobra.Command {
 						return e.print(p, func(w io.Writer) error { return laneTable(w, []consumer.LaneStatus{p}) })
 					}
 				}
+				if len(names) == 0 {
+					return gift.Errorf(gift.NotFound, "this node serves no lanes: ask one that does, see manna node")
+				}
 				return gift.Errorf(gift.NotFound, "there is no partner %q; there are: %s", args[0], strings.Join(names, ", "))
 			}
 			return e.print(got, func(w io.Writer) error { return laneTable(w, got.Partners) })

@@ -45,7 +45,11 @@ func (n *Node) notes(context.Context) []string {
 	}
 	if n.broker != nil {
 		if s := n.sending.Snapshot(); s.State != breaker.Closed {
-			notes = append(notes, fmt.Sprintf("queue: its breaker is %s, mode %s: claims are accepted and wait in the log", s.State, s.Mode))
+			waits := "orders that come back wait here"
+			if n.has(RoleFront) {
+				waits = "claims are accepted and wait in the log"
+			}
+			notes = append(notes, fmt.Sprintf("queue: its breaker is %s, mode %s: %s", s.State, s.Mode, waits))
 		}
 		if behind := n.feeder.Behind(); behind > maxFeedLag {
 			notes = append(notes, fmt.Sprintf("queue: the oldest claim that it does not have was made %s ago", behind.Round(time.Second)))
@@ -54,7 +58,11 @@ func (n *Node) notes(context.Context) []string {
 	}
 	if n.archiver != nil {
 		if behind := n.archiver.Behind(); behind > maxBehind {
-			notes = append(notes, fmt.Sprintf("archive: %d sealed segments are not there yet", behind))
+			note := fmt.Sprintf("archive: %d sealed segments are not there yet", behind)
+			if err := n.archiver.Err(); err != nil {
+				note += ": " + err.Error()
+			}
+			notes = append(notes, note)
 		}
 	}
 	return notes
