@@ -60,6 +60,7 @@ type Console struct {
 	opts    Options
 	token   [32]byte
 	started time.Time
+	changes *changes
 }
 
 // New makes a console.
@@ -73,7 +74,7 @@ func New(opts Options) *Console {
 	if opts.Notes == nil {
 		opts.Notes = func(context.Context) []string { return nil }
 	}
-	return &Console{auditor: auditor{opts.Ledger, opts.Log.Node(), opts.Logger}, opts: opts, token: sha256.Sum256([]byte(opts.Token)), started: opts.Now()}
+	return &Console{auditor: auditor{opts.Ledger, opts.Log.Node(), opts.Logger}, opts: opts, token: sha256.Sum256([]byte(opts.Token)), started: opts.Now(), changes: newChanges()}
 }
 
 // Handler serves everything on the admin port.
@@ -96,7 +97,13 @@ func (c *Console) Handler() http.Handler {
 		"GET /v1/admin/audit":                c.audit,
 	} {
 		admin.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := handle(w, r); err != nil {
+			var err error
+			if r.Method == http.MethodPost {
+				err = c.changes.do(r.Context(), func(ctx context.Context) error { return handle(w, r.WithContext(ctx)) })
+			} else {
+				err = handle(w, r)
+			}
+			if err != nil {
 				c.refuse(w, err)
 			}
 		})

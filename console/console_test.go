@@ -41,6 +41,7 @@ type desk struct {
 	// reconcile is what makes a run.
 	reconcile func(context.Context, reconcile.Request) (*reconcile.Report, error)
 	notReady  []string
+	console   *Console
 	http      http.Handler
 }
 
@@ -106,7 +107,8 @@ func openDesk(t *testing.T, change ...func(*Options)) *desk {
 	for _, c := range change {
 		c(&o)
 	}
-	d.http = New(o).Handler()
+	d.console = New(o)
+	d.http = d.console.Handler()
 	return d
 }
 

@@ -14,6 +14,9 @@
 // `switched` record in the fallback log, written before it takes effect, is its
 // entry in the audit.
 //
+// A node that stops changes nothing any more before its log is closed to other nodes:
+// what was done through it would not be in what they have of that log.
+//
 //	GET  /healthz                           the process lives
 //	GET  /readyz                            it can do its job, or what is not ready
 //	GET  /metrics                           Prometheus

@@ -53,7 +53,8 @@ func (c *Console) find(ctx context.Context, id gift.OrderID) (*told, error) {
 	return nil, &gift.Error{Code: gift.Unavailable, Detail: fmt.Sprintf("order %v is not in the log of node %s, and the ledger does not answer: %v", id, c.opts.Log.Node(), err), RetryAfter: comeAgain}
 }
 
-// together tells a story by the times of what happened.
+// together tells what happened by its times. Where the order stands ledger.Fold says,
+// here as everywhere.
 func (c *Console) together(own *fallbacklog.Story, row *ledger.OrderRow) *told {
 	type piece struct {
 		rec  *fallbacklog.Record
@@ -63,6 +64,7 @@ func (c *Console) together(own *fallbacklog.Story, row *ledger.OrderRow) *told {
 	for _, rec := range own.Records {
 		all = append(all, piece{rec, ""})
 	}
+	known := ledger.EventsOf(c.opts.Log.Node(), own.Records)
 	t := &told{Story: &fallbacklog.Story{Claim: own.Claim, Order: own.Order, Origin: own.Origin}, asOf: row.AsOf}
 	if t.Claim == nil {
 		t.Claim, t.Order = claimOf(&row.Claim), row.Order
@@ -72,6 +74,7 @@ func (c *Console) together(own *fallbacklog.Story, row *ledger.OrderRow) *told {
 	for i := range row.Events {
 		if e := &row.Events[i]; e.Node != c.opts.Log.Node() {
 			all = append(all, piece{recordOf(e), e.Node})
+			known = append(known, *e)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b piece) int {
@@ -84,8 +87,14 @@ func (c *Console) together(own *fallbacklog.Story, row *ledger.OrderRow) *told {
 		return a.rec.Time.Compare(b.rec.Time)
 	})
 	for _, p := range all {
-		t.Apply(p.rec)
+		t.Records = append(t.Records, p.rec)
 		t.nodes = append(t.nodes, p.node)
+	}
+	s := ledger.Fold(known)
+	t.State, t.Open, t.Attempts, t.Queries, t.Due = s.State, s.Open, s.Attempts, s.Queries, s.Due
+	t.Reference, t.Voucher, t.Code, t.Reason, t.Run = s.Reference, s.Voucher, s.Code, s.Reason, s.Run
+	if t.Updated = s.Updated; t.Updated.Before(t.Claim.ClaimedAt) {
+		t.Updated = t.Claim.ClaimedAt
 	}
 	return t
 }

@@ -82,6 +82,20 @@ func TestStoriesOverSeveralLogs(t *testing.T) {
 					event(c, "c", fallbacklog.Granted, c.ClaimedAt.Add(3*time.Second), "R"), event(c, "b", fallbacklog.Attempted, c.ClaimedAt.Add(time.Second), ""), event(c, "b", fallbacklog.Unknown, c.ClaimedAt.Add(2*time.Second), ""))
 			},
 			status: http.StatusOK, state: gift.StateGranted, lines: "accepted@b attempted@b unknown@b granted@c"},
+		"parked by who had not heard of the refusal": {
+			ledger: func(s *shared, c *ledger.ClaimRow) {
+				s.orders[c.Orders[0].ID] = row(c, time.Time{},
+					event(c, "b", fallbacklog.Refused, c.ClaimedAt.Add(time.Second), ""), event(c, "c", fallbacklog.Parked, c.ClaimedAt.Add(5*time.Minute), ""))
+			},
+			status: http.StatusOK, state: gift.StateRefused, lines: "accepted@b refused@b parked@c", words: []string{"the partner will not grant it"}},
+		"refused without a call": {
+			ledger: func(s *shared, c *ledger.ClaimRow) {
+				e := event(c, "b", fallbacklog.Refused, c.ClaimedAt.Add(time.Second), "")
+				e.Attempts, e.Code, e.Reason = 0, "given_elsewhere", "it gets another"
+				s.orders[c.Orders[0].ID] = row(c, time.Time{}, e)
+			},
+			status: http.StatusOK, state: gift.StateRefused, lines: "accepted@b refused@b",
+			words: []string{"midas was never called: given_elsewhere: it gets another", "refused before its partner was called"}},
 		"claimed here, and the ledger is away": {
 			here: true, ledger: func(s *shared, _ *ledger.ClaimRow) { s.fail = errServer },
 			status: http.StatusOK, state: gift.StateAccepted, lines: "accepted@", asOf: "the claim"},
@@ -148,6 +162,23 @@ func TestStoriesOverSeveralLogs(t *testing.T) {
 			same(t, "as_of", r.body["as_of"], want)
 		})
 	}
+}
+
+// The stock of a claim that was refused may be another's by now.
+func TestWhatWasRefusedOnAnotherNodeIsNotTakenUpAgain(t *testing.T) {
+	d, s := openShared(t)
+	made, order := d.claim("u")
+	d.happens(fallbacklog.Parked, made, fallbacklog.Event{Attempts: 3})
+	claim := ledger.ClaimRow{ID: made.ID, Campaign: made.Campaign, Gift: made.Gift, ClaimedAt: made.ClaimedAt, Orders: made.Orders, Node: "a"}
+	s.orders = map[gift.OrderID]ledger.OrderRow{
+		order.ID: row(&claim, time.Time{}, event(&claim, "b", fallbacklog.Refused, made.ClaimedAt.Add(-time.Minute), "")),
+	}
+	path := "/v1/admin/orders/" + order.ID.String() + "/reissue"
+	says(t, "a reissue", d.call(http.StatusBadRequest, "POST", path, `{"why":"x"}`).text, "is refused")
+	same(t, "records", len(d.records(fallbacklog.Reissued)), 0)
+	delete(s.orders, order.ID)
+	d.call(http.StatusOK, "POST", path, `{"why":"x"}`)
+	same(t, "records", len(d.records(fallbacklog.Reissued)), 1)
 }
 
 func TestClaimOfAnotherNode(t *testing.T) {

@@ -62,6 +62,9 @@ func tellRecord(rec *fallbacklog.Record, o gift.Order) Line {
 		}
 	case fallbacklog.Refused:
 		l.Detail = fmt.Sprintf("%s said no on attempt %d (%s)", e.Partner, e.Attempts, said)
+		if e.Attempts == 0 {
+			l.Detail = e.Partner + " was never called: " + said
+		}
 	case fallbacklog.Deferred:
 		l.Detail = fmt.Sprintf("attempt %d was certainly not applied (%s); again at %s", e.Attempts, said, clock(e.Due))
 	case fallbacklog.Unknown:
@@ -83,6 +86,9 @@ func next(s *fallbacklog.Story, now time.Time) string {
 	case gift.StateGranted:
 		return "Nothing: it has been handed over."
 	case gift.StateRefused:
+		if s.Attempts == 0 {
+			return "Nothing: it was refused before its partner was called."
+		}
 		return "Nothing: the partner will not grant it."
 	case gift.StateParked:
 		return "A person decides: `manna order " + s.Order.ID.String() + " --reissue --why …` puts it into its lane again." + late

@@ -1,6 +1,8 @@
 // Package ledger is the SQL read model of the fallback log, and the small state
 // that is nobody's record of an order: reconciliation runs and the audit of the
-// admin port. It follows the log and is never asked on the claim path.
+// admin port. It follows the log, and no claim needs it: the front asks it where its
+// guard fails or cannot be sure, and for a claim that another node has recorded, and
+// goes on without an answer.
 //
 // # What is derived, what is kept
 //

@@ -24,6 +24,8 @@ const (
 	// grows: claims need the processor more, and the ledger may lag. What was
 	// accepted in a night's rush it takes in when the rush is over.
 	rest = 9
+	// batchTime is for how long a batch is read.
+	batchTime = 100 * time.Millisecond
 
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 10 * time.Second
@@ -34,11 +36,10 @@ const (
 type FollowerOptions struct {
 	Log   *fallbacklog.Log
 	Store Store
-	// BatchRecords and BatchTime bound a batch: what is read for it, and for how
-	// long. Defaults 20,000 and 100 ms: users come in no order, so a batch touches
-	// nearly every page of its table once, and a larger one shares that cost.
+	// BatchRecords bounds what is read for a batch. Default 20,000: users come in no
+	// order, so a batch touches nearly every page of its table once, and a larger one
+	// shares that cost.
 	BatchRecords int
-	BatchTime    time.Duration
 	Logger       *slog.Logger
 	Metrics      prometheus.Registerer
 	Now          func() time.Time // default time.Now
@@ -63,9 +64,6 @@ func NewFollower(opts FollowerOptions) (*Follower, error) {
 	}
 	if opts.BatchRecords <= 0 {
 		opts.BatchRecords = 20_000
-	}
-	if opts.BatchTime <= 0 {
-		opts.BatchTime = 100 * time.Millisecond
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -178,7 +176,7 @@ func (f *Follower) follow(ctx context.Context) error {
 func (f *Follower) collect(ctx context.Context, r *fallbacklog.Reader, from Place) (b *Batch, tail bool, err error) {
 	b = &Batch{Node: f.opts.Log.Node(), From: from.Position, Through: from, Outcomes: f.opts.Store.WantsOutcomes()}
 	began := f.opts.Now()
-	for now := began; b.Records() < f.opts.BatchRecords && now.Sub(began) < f.opts.BatchTime; now = f.opts.Now() {
+	for now := began; b.Records() < f.opts.BatchRecords && now.Sub(began) < batchTime; now = f.opts.Now() {
 		if err := ctx.Err(); err != nil {
 			return nil, false, err
 		}

@@ -133,6 +133,16 @@ func (e *OrderEvent) Sort() EventSort {
 // node, order and sort. A grant is never undone.
 func (e *OrderEvent) Replaces(earlier *OrderEvent) bool { return earlier.Kind != fallbacklog.Granted }
 
+// EventsOf gives what a node's log says of one order, or several, as the ledger takes
+// it in. Records that are no order's say nothing.
+func EventsOf(node string, records []*fallbacklog.Record) []OrderEvent {
+	b := Batch{Node: node, Outcomes: true}
+	for _, rec := range records {
+		b.Add(rec)
+	}
+	return b.Events
+}
+
 func eventOf(node string, rec *fallbacklog.Record) OrderEvent {
 	e := rec.Event
 	return OrderEvent{

@@ -52,7 +52,7 @@ func Archived(archive *fallbacklog.Archive, registry Registry, self string) Othe
 		var list []Source
 		for i := range folders {
 			if name := folders[i].Node; name != self && !errors.Is(folders[i].Err, bucket.ErrNotFound) {
-				list = append(list, openArchived(ctx, archive, name, known[name]))
+				list = append(list, openArchived(archive, &folders[i], known[name]))
 				delete(known, name)
 			}
 		}
@@ -68,16 +68,16 @@ func Archived(archive *fallbacklog.Archive, registry Registry, self string) Othe
 
 // openArchived opens the log of a node that has a folder. A node that is not
 // registered is nil.
-func openArchived(ctx context.Context, archive *fallbacklog.Archive, name string, n *ledger.Node) Source {
-	s := Source{Node: name, Remedy: unknownRemedy}
+func openArchived(archive *fallbacklog.Archive, folder *fallbacklog.ArchivedNode, n *ledger.Node) Source {
+	s := Source{Node: folder.Node, Remedy: unknownRemedy}
 	if n != nil {
 		s.Remedy = silentRemedy
 	}
-	log, err := archive.Open(ctx, name)
-	if err != nil {
-		s.Err = fmt.Errorf("its log cannot be read: %w", err)
+	if folder.Err != nil {
+		s.Err = fmt.Errorf("its log cannot be read: %w", folder.Err)
 		return s
 	}
+	log := archive.OpenAs(folder.Manifest)
 	s.Log, s.AsOf, s.Heard = log, log.AsOf(), log.Manifest().Written
 	for _, segment := range log.Manifest().Segments {
 		if !segment.First.IsZero() {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"manna/fallbacklog"
+	"manna/gift"
 )
 
 // comparison is the diff of one run: the merge of all logs' indexes, split over
@@ -20,7 +21,7 @@ type comparison struct {
 
 func newComparison(logs [][]*fallbacklog.Index, q Request, marks map[string]watermarks) *comparison {
 	c := &comparison{logs: logs, names: newNames()}
-	c.judge = judge{from: math.MinInt64, to: math.MaxInt64, marks: make([]watermarks, 1)}
+	c.judge = judge{from: math.MinInt64, to: math.MaxInt64, marks: make([]watermarks, 1), look: c.look}
 	if !q.From.IsZero() {
 		c.judge.from = q.From.UnixMilli()
 	}
@@ -38,13 +39,17 @@ func newComparison(logs [][]*fallbacklog.Index, q Request, marks map[string]wate
 	return c
 }
 
+func (c *comparison) look(ctx context.Context, id gift.OrderID, visit func(*evidence) error) error {
+	return merge(ctx, c.logs, only(id), c.names, visit)
+}
+
 // tally is what a worker has counted.
 type tally struct {
 	lanes     []Counts // by the lane's number
 	rows      int64
 	openSince int64   // claim time of the oldest order that is not final; 0: none
 	unfed     []int64 // by the log's number
-	twice     int64   // claims that two nodes accepted with different gifts
+	twice     int64   // claims that were given two gifts
 }
 
 func (t *tally) count(f *finding) {

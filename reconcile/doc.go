@@ -55,8 +55,9 @@
 // The rows of several logs are put in one order by their times, claims first, each
 // log's in its own; a clock that is set back is taken to stand still. Nobody can tell
 // which of two records of different nodes came first where they are less than Slack
-// apart. There the doubt of one is not settled by the other, and what one says has
-// ended, refused or parked, does not go on.
+// apart. There the doubt of one is not settled by the other, and what one says was
+// parked does not go on. What one says was refused stays so for good, short of a grant:
+// the partner has said its word, and a node that writes on has not heard it yet.
 //
 //	missing or late log  of a node that is registered and not retired, or that has a
 //	                     folder in the archive: the report is incomplete, by name,
@@ -89,9 +90,11 @@
 //
 //	expected − actual − in flight − refused − parked = missing + unknown
 //
-// A claim that two nodes accepted with different gifts, for want of the guard, is a
-// discrepancy of its own beside its orders: a line of class duplicate that names the
-// claim and both gifts, in the slot of the later one. It is counted apart.
+// A claim that several nodes recorded with different gifts, for want of the guard, gets
+// one of them; the lanes refuse the orders of the others. One that was given two all the
+// same, in that no gift of its own has all of its orders that were granted, is a
+// discrepancy beside its orders: a line of class duplicate that names the claim and two
+// of the gifts, in the slot in which it was recorded last. It is counted apart.
 //
 // Missing and unknown orders are reissued. A reissue calls no partner; the lane
 // does, with its unknown-outcome protocol. An attempt that has no outcome gets

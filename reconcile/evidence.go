@@ -117,8 +117,8 @@ func (e *evidence) Swap(i, j int) {
 //
 // Which of two logs was written first only their clocks tell, and they may be
 // slack milliseconds apart. So what one log doubts is settled by what another says
-// only where that is clearly later, and what one log says has ended goes on only
-// where another clearly says so later.
+// only where that is clearly later, and what one log says was parked goes on only
+// where another clearly says so later. A refusal stands, as in ledger.Fold.
 func (e *evidence) state(slack int64) (state gift.State, open bool) {
 	if len(e.rows) == 1 {
 		return gift.StateAccepted, false
@@ -142,32 +142,34 @@ func (e *evidence) state(slack int64) (state gift.State, open bool) {
 	return state, open
 }
 
-// ended is how the order ended short of a grant by one log, where no other clearly
-// has it go on; 0: it has not.
+// ended is how the order ended short of a grant by one log: refused, for the partner has
+// said its word, and who writes on has not heard it; or parked, where no other log
+// clearly has it go on; 0: it has not.
 func (e *evidence) ended(slack int64) (state gift.State) {
 	for log, rows := range e.each() {
-		s, _ := fallbacklog.StateOf(rows)
-		if s != gift.StateRefused && s != gift.StateParked {
-			continue
-		}
-		at := int64(math.MinInt64)
-		for _, row := range rows {
-			if row.Kind == fallbacklog.Refused || row.Kind == fallbacklog.Parked {
-				at = max(at, row.Time)
+		switch s, _ := fallbacklog.StateOf(rows); s {
+		case gift.StateRefused:
+			return s
+		case gift.StateParked:
+			at := int64(math.MinInt64)
+			for _, row := range rows {
+				if row.Kind == fallbacklog.Parked {
+					at = max(at, row.Time)
+				}
 			}
-		}
-		if !e.goesOn(log, at+slack) {
-			state = s
+			if !e.goesOn(log, at+slack) {
+				state = s
+			}
 		}
 	}
 	return state
 }
 
-// goesOn reports whether a log other than the one that ended has anything but a
+// goesOn reports whether a log other than the one that parked has anything but a
 // claim of the time or later.
-func (e *evidence) goesOn(ended uint16, at int64) bool {
+func (e *evidence) goesOn(parked uint16, at int64) bool {
 	for i, row := range e.rows {
-		if e.logs[i] != ended && row.Kind != fallbacklog.Claimed && row.Time >= at {
+		if e.logs[i] != parked && row.Kind != fallbacklog.Claimed && row.Time >= at {
 			return true
 		}
 	}

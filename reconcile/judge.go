@@ -54,6 +54,8 @@ type judge struct {
 	// lost. 0: there is but one log, and it says itself what became doubtful.
 	lost int64
 	read func(context.Context, place) (*fallbacklog.Record, error)
+	// look gives what the logs have of an order, if they have anything.
+	look func(context.Context, gift.OrderID, func(*evidence) error) error
 }
 
 // order judges one order; ok is false where it is no part of this run.

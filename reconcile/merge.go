@@ -28,6 +28,17 @@ func spans(n int) []span {
 	return list
 }
 
+// only is the range of one id.
+func only(id [16]byte) span {
+	next := id
+	for i := len(next) - 1; i >= 0; i-- {
+		if next[i]++; next[i] != 0 {
+			return span{from: id, to: &next}
+		}
+	}
+	return span{from: id} // the last there is
+}
+
 const (
 	// chunkRows is how many rows are read at a time from one index. The merge
 	// holds this many of each index and no more.

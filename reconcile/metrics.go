@@ -25,7 +25,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		registry: registry,
 		success:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "manna_reconcile_last_success_timestamp_seconds", Help: "When the last run that is no dry run did all that it could."}),
 		last:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "manna_reconcile_orders", Help: "Orders by class in the last run that is no dry run."}, []string{"class"}),
-		alarms:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "manna_reconcile_alarms_total", Help: "Grants that no claim explains, and orders granted more than once, as found; a later look finds them again."}, []string{"class"}),
+		alarms:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "manna_reconcile_alarms_total", Help: "Grants that no claim explains, orders granted more than once, and claims given two gifts, as found; a later look finds them again."}, []string{"class"}),
 		reissued: prometheus.NewCounter(prometheus.CounterOpts{Name: "manna_reconcile_reissued_total", Help: "Orders brought back to their lanes."}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "manna_reconcile_failures_total", Help: "Runs that did not come to their end."}),
 		incomplete: prometheus.NewCounter(prometheus.CounterOpts{Name: "manna_reconcile_incomplete_total",

@@ -136,9 +136,8 @@ type Discrepancy struct {
 	AgeS     int64  `json:"age_s"`
 	Amount   int64  `json:"amount,omitempty"` // claimed; of an unexpected grant: granted
 	Campaign string `json:"campaign,omitempty"`
-	// ClaimID and Gifts are set where two nodes accepted one claim, each with another
-	// gift. Class is Duplicate then, and OrderID one of the later claim's orders, which
-	// has a class of its own.
+	// ClaimID and Gifts are set where one claim was given two gifts. Class is Duplicate
+	// then, and OrderID one of the later gift's orders, which has a class of its own.
 	ClaimID gift.ClaimID `json:"claim_id,omitzero"`
 	Gifts   []string     `json:"gifts,omitempty"`
 	// Granted is the partner's amount where it differs from Amount.
@@ -196,8 +195,8 @@ type Report struct {
 	// Discrepancies lists those that need a look first, at most MaxListed.
 	Discrepancies []Discrepancy `json:"discrepancies"`
 
-	// GivenTwice is how many claims two nodes accepted with different gifts. They are
-	// discrepancies, and in no class.
+	// GivenTwice is how many claims were given two gifts. They are discrepancies, and in
+	// no class.
 	GivenTwice int64 `json:"given_twice"`
 	// Found is how many discrepancies there are, listed or not.
 	Found    int64   `json:"found"`

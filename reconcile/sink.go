@@ -110,7 +110,7 @@ func (s *sink) end(ctx context.Context) error {
 // alarm says loudly what must never happen.
 func (s *sink) alarm(logger *slog.Logger, run string, twice int64) {
 	if twice > 0 {
-		logger.Error("ALARM: claims that two nodes accepted with different gifts", "run", run, "claims", twice, "first", s.twice)
+		logger.Error("ALARM: claims that were given two gifts", "run", run, "claims", twice, "first", s.twice)
 	}
 	for class, text := range map[Class]string{
 		Unexpected: "ALARM: grants that no claim explains",

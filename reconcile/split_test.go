@@ -23,6 +23,9 @@ import (
 // which was first, the order may count as in doubt or as ended where one log knows
 // better. So it may be in doubt that a person has taken up again: one log takes the
 // parking for the end of the attempt before it.
+//
+// Who has written of a refusal writes nothing more but a grant. Other nodes may, which
+// have not heard of it; in one log everybody has.
 func TestManyLogsAgreeWithOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ctx := context.Background()
@@ -32,7 +35,7 @@ func TestManyLogsAgreeWithOne(t *testing.T) {
 		f.must(err)
 		defer one.Close()
 		far := rapid.Bool().Draw(t, "far apart")
-		h := split{t: t, f: f, one: one, parked: make(map[gift.OrderID]bool)}
+		h := split{t: t, f: f, one: one, parked: make(map[gift.OrderID]bool), refused: make(map[gift.OrderID]map[string]bool)}
 		from := f.at
 		for range rapid.IntRange(1, 30).Draw(t, "records") {
 			step := time.Duration(rapid.IntRange(1, 40).Draw(t, "step")) * time.Second
@@ -116,11 +119,12 @@ func orders(s *sent) (ids []gift.OrderID) {
 
 // split writes each record into the log of some node and into the one log.
 type split struct {
-	t      *rapid.T
-	f      *fleet
-	one    *fallbacklog.Log
-	claims []*fallbacklog.Record
-	parked map[gift.OrderID]bool // ever
+	t       *rapid.T
+	f       *fleet
+	one     *fallbacklog.Log
+	claims  []*fallbacklog.Record
+	parked  map[gift.OrderID]bool            // ever
+	refused map[gift.OrderID]map[string]bool // by which nodes
 }
 
 const retryAfter = 30 * time.Second
@@ -164,9 +168,25 @@ func (h *split) write(rec fallbacklog.Record) {
 	}
 	slices.Sort(names)
 	node := rapid.SampledFrom(names).Draw(h.t, "node")
+	var refused map[string]bool // what the record does not follow on
+	if rec.Event != nil && rec.Kind != fallbacklog.Granted {
+		refused = h.refused[rec.Event.Order]
+	}
+	if refused[node] {
+		return
+	}
 	mine, whole := rec, rec
 	h.f.append(node, &mine)
-	h.f.must(h.one.Append(context.Background(), &whole))
+	if len(refused) == 0 {
+		h.f.must(h.one.Append(context.Background(), &whole))
+	}
+	if rec.Kind == fallbacklog.Refused {
+		if refused == nil {
+			refused = make(map[string]bool)
+			h.refused[rec.Event.Order] = refused
+		}
+		refused[node] = true
+	}
 	if rapid.IntRange(0, 5).Draw(h.t, "seal") == 0 {
 		_, err := h.f.nodes[node].log.Seal(context.Background())
 		h.f.must(err)

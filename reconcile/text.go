@@ -55,7 +55,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "\n  ALARM: %s granted without a claim, %s granted more than once\n", grouped(c.Unexpected), grouped(c.Duplicate))
 	}
 	if r.GivenTwice > 0 {
-		fmt.Fprintf(&b, "\n  ALARM: %s claims accepted by two nodes with different gifts\n", grouped(r.GivenTwice))
+		fmt.Fprintf(&b, "\n  ALARM: %s claims given two gifts\n", grouped(r.GivenTwice))
 	}
 	r.writePartners(&b)
 	r.writeDiscrepancies(&b)

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,61 +10,115 @@ import (
 	"manna/gift"
 )
 
-// twice is a claim that two nodes accepted with different gifts, as may happen while
-// the guard that they share is away.
+// twice is a claim that was given two gifts. Fronts record it with different ones while
+// the guard that they share is away, and the lanes are to deliver only that whose turn
+// comes first.
 type twice struct {
 	claim   gift.ClaimID
-	gifts   []string // the earlier claim's first
-	partner string   // of the later claim's order
+	gifts   []string // of those given that which was recorded first, and another
+	partner string   // of the other's order
 }
 
 // claim judges the rows of a claim, which its nodes wrote; ok is false where they are
-// no break that this run reports. The later claim's time decides which run does, for
-// the logs of that run have both.
+// no break that this run reports. The time of the last row decides which run does, for
+// the logs of that run have all of them. Grants may come later: a slot is looked at again
+// until its orders are final.
 func (j *judge) claim(ctx context.Context, e *evidence) (f finding, ok bool, err error) {
 	if len(e.rows) == 1 {
 		return f, false, nil
 	}
-	first, last := 0, 0
-	for i := range e.rows {
-		if e.rows[i].Time < e.rows[first].Time {
-			first = i
-		}
-		if e.rows[i].Time >= e.rows[last].Time {
-			last = i
-		}
-	}
-	row := &e.rows[last]
+	row := slices.MaxFunc(e.rows, func(a, b fallbacklog.Row) int { return cmp.Compare(a.Time, b.Time) })
 	if row.Time < j.from || row.Time >= j.to || j.campaign != 0 && row.Campaign != j.campaign {
 		return f, false, nil
 	}
-	claims := make([]*gift.Claim, len(e.rows))
+	claims, err := j.claims(ctx, e)
+	if err != nil || len(claims) == 1 {
+		return f, false, err
+	}
+	granted, err := j.delivered(ctx, claims)
+	if err != nil {
+		return f, false, err
+	}
+	first, other, order := given(claims, granted)
+	if other == nil {
+		return f, false, nil
+	}
+	return finding{
+		class: Duplicate, id: order.ID, camp: row.Campaign, at: row.Time, amount: order.Amount,
+		twice: &twice{claim: other.ID, gifts: []string{first.Gift, other.Gift}, partner: order.Partner},
+	}, true, nil
+}
+
+// claims reads what a claim was recorded with: each gift once, the oldest first.
+func (j *judge) claims(ctx context.Context, e *evidence) (claims []*gift.Claim, err error) {
+	var recs []*fallbacklog.Record
 	for i := range e.rows {
 		rec, err := j.read(ctx, e.place(i))
 		if err == nil && rec.Claim == nil {
 			err = fmt.Errorf("record %v is no claim", rec.At)
 		}
 		if err != nil {
-			return f, false, fmt.Errorf("claim %v: %w", gift.ClaimID(row.ID), err)
+			return nil, fmt.Errorf("claim %v: %w", gift.ClaimID(e.rows[i].ID), err)
 		}
-		claims[i] = rec.Claim
+		recs = append(recs, rec)
 	}
-	// The first of another gift: more than two come to the same.
-	other := slices.IndexFunc(claims, func(c *gift.Claim) bool { return c.Gift != claims[first].Gift })
-	if other < 0 || len(claims[other].Orders) == 0 {
-		return f, false, nil
-	}
-	order := claims[other].Orders[0]
-	for _, o := range claims[other].Orders {
-		if !slices.ContainsFunc(claims[first].Orders, func(p gift.Order) bool { return p.ID == o.ID }) {
-			order = o
-			break
+	slices.SortStableFunc(recs, func(a, b *fallbacklog.Record) int { return a.Time.Compare(b.Time) })
+	for _, rec := range recs {
+		if !slices.ContainsFunc(claims, func(c *gift.Claim) bool { return c.Gift == rec.Claim.Gift }) {
+			claims = append(claims, rec.Claim)
 		}
 	}
-	return finding{
-		class: Duplicate, id: order.ID, camp: row.Campaign, at: row.Time, amount: order.Amount,
-		twice: &twice{claim: gift.ClaimID(row.ID), gifts: []string{claims[first].Gift, claims[other].Gift}, partner: order.Partner},
-	}, true, nil
+	return claims, nil
+}
+
+// delivered looks up in all logs which orders of claims were granted.
+func (j *judge) delivered(ctx context.Context, claims []*gift.Claim) (granted map[gift.OrderID]bool, err error) {
+	granted = make(map[gift.OrderID]bool)
+	for _, c := range claims {
+		for _, o := range c.Orders {
+			err := j.look(ctx, o.ID, func(e *evidence) error {
+				if e.first(fallbacklog.Granted) != nil {
+					granted[o.ID] = true
+				}
+				return nil
+			})
+			if err != nil {
+				return nil, fmt.Errorf("order %v: %w", o.ID, err)
+			}
+		}
+	}
+	return granted, nil
+}
+
+// given finds two gifts of which orders were granted, and such an order that only the
+// other has. There are none where one gift has all that was granted: gifts may have an
+// item in common.
+func given(claims []*gift.Claim, granted map[gift.OrderID]bool) (first, other *gift.Claim, order gift.Order) {
+	for _, c := range claims {
+		count := 0
+		for _, o := range c.Orders {
+			if granted[o.ID] {
+				count++
+			}
+		}
+		if count == len(granted) {
+			return nil, nil, order
+		}
+	}
+	for _, c := range claims {
+		for _, o := range c.Orders {
+			if !granted[o.ID] {
+				continue
+			}
+			if first == nil {
+				first = c
+			}
+			if _, also := first.Order(o.ID); !also {
+				return first, c, o
+			}
+		}
+	}
+	return nil, nil, order
 }
 
 // ofClaim reports whether a row is of a claim as a whole.

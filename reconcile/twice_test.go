@@ -21,6 +21,24 @@ func otherGift(user string, at time.Time) *fallbacklog.Record {
 	return rec
 }
 
+// among makes a claim of a gift with several items.
+func among(user, name string, at time.Time, items ...string) *fallbacklog.Record {
+	rec := newClaim(user, at)
+	rec.Claim.Gift, rec.Claim.Orders = name, nil
+	for _, item := range items {
+		rec.Claim.Orders = append(rec.Claim.Orders, gift.Order{ID: rec.Claim.ID.OrderID(item), Item: item, Partner: "midas", Quantity: 1})
+	}
+	return rec
+}
+
+// ends writes down, on node c, what became of the orders of claims.
+func (f *fleet) ends(kind fallbacklog.Kind, claims ...*fallbacklog.Record) {
+	f.t.Helper()
+	for _, rec := range claims {
+		f.event("c", rec, kind, fallbacklog.Event{Reference: "R" + rec.Claim.Gift})
+	}
+}
+
 func TestClaimThatTwoNodesGiveDifferentGiftsIsReported(t *testing.T) {
 	f := newFleet(t, "a", "b", "c")
 	defer f.close()
@@ -31,11 +49,10 @@ func TestClaimThatTwoNodesGiveDifferentGiftsIsReported(t *testing.T) {
 	f.append("a", newClaim("same", began)) // the same gift twice is no break
 	f.append("c", newClaim("same", began))
 	// A slot later, at the node that reconciles.
-	f.append("c", newClaim("late", began))
-	f.append("a", otherGift("late", began.Add(time.Hour)))
-	for _, rec := range []*fallbacklog.Record{vip, cash} {
-		f.event("c", rec, fallbacklog.Granted, fallbacklog.Event{Reference: "R" + rec.Claim.Gift})
-	}
+	early, late := newClaim("late", began), otherGift("late", began.Add(time.Hour))
+	f.append("c", early)
+	f.append("a", late)
+	f.ends(fallbacklog.Granted, vip, cash, early, late)
 	for _, node := range []string{"a", "b", "c"} {
 		f.feed(node)
 	}
@@ -63,12 +80,12 @@ func TestClaimThatTwoNodesGiveDifferentGiftsIsReported(t *testing.T) {
 		return r
 	}
 	r := of(began, cash)
-	if r.Classes.Matched != 2 {
-		t.Errorf("%d matched, want the orders of both gifts", r.Classes.Matched)
+	if r.Classes.Matched != 3 {
+		t.Errorf("%d matched, want the orders of both gifts, and that of the first of the late claim", r.Classes.Matched)
 	}
 	var text bytes.Buffer
 	f.must(r.WriteText(&text))
-	for _, part := range []string{"ALARM: 1 claims", cash.Claim.ID.String() + ": vip and cash"} {
+	for _, part := range []string{"ALARM: 1 claims given two gifts", cash.Claim.ID.String() + ": vip and cash"} {
 		if !strings.Contains(text.String(), part) {
 			t.Errorf("the text has no %q:\n%s", part, &text)
 		}
@@ -78,8 +95,55 @@ func TestClaimThatTwoNodesGiveDifferentGiftsIsReported(t *testing.T) {
 	if !strings.Contains(string(b), `"claim_id":"`+cash.Claim.ID.String()+`"`) || !strings.Contains(string(b), `"gifts":["vip","cash"]`) {
 		t.Errorf("JSON %s", b)
 	}
-	if !strings.Contains(f.said.String(), "ALARM: claims that two nodes accepted") {
+	if !strings.Contains(f.said.String(), "ALARM: claims that were given two gifts") {
 		t.Error("no alarm in the log")
 	}
-	of(began.Add(time.Hour), otherGift("late", began.Add(time.Hour)))
+	of(began.Add(time.Hour), late)
+}
+
+// A claim that nodes recorded with different gifts is no break where it was given one.
+func TestClaimThatWasRecordedTwiceAndGivenOnceIsNoBreak(t *testing.T) {
+	const granted, refused, parked = fallbacklog.Granted, fallbacklog.Refused, fallbacklog.Parked
+	at := ten.From
+	for name, c := range map[string]struct {
+		first, other *fallbacklog.Record
+		// ended is what became of each item's order.
+		ended map[string]fallbacklog.Kind
+		gifts []string
+	}{
+		"the first was granted": {among("u", "vip", at, "a"), among("u", "cash", at, "b"), map[string]fallbacklog.Kind{"a": granted, "b": refused}, nil},
+		"the other was granted": {among("u", "vip", at, "a"), among("u", "cash", at, "b"), map[string]fallbacklog.Kind{"a": refused, "b": granted}, nil},
+		"neither was":           {among("u", "vip", at, "a"), among("u", "cash", at, "b"), map[string]fallbacklog.Kind{"a": refused, "b": parked}, nil},
+		"one is on its way":     {among("u", "vip", at, "a"), among("u", "cash", at, "b"), map[string]fallbacklog.Kind{"a": granted}, nil},
+		"both have what was":    {among("u", "vip", at, "a", "b"), among("u", "cash", at, "b"), map[string]fallbacklog.Kind{"a": refused, "b": granted}, nil},
+		"the larger was":        {among("u", "cash", at, "b"), among("u", "vip", at, "a", "b"), map[string]fallbacklog.Kind{"a": granted, "b": granted}, nil},
+		"both were, in part": {among("u", "vip", at, "a", "b"), among("u", "cash", at, "b", "c"),
+			map[string]fallbacklog.Kind{"a": granted, "b": granted, "c": granted}, []string{"vip", "cash"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, "a", "b", "c")
+			defer f.close()
+			f.append("a", c.first)
+			f.append("b", c.other)
+			for _, rec := range []*fallbacklog.Record{c.first, c.other} {
+				for _, o := range rec.Claim.Orders {
+					if kind := c.ended[o.Item]; kind != 0 {
+						f.ends(kind, among("u", rec.Claim.Gift, at, o.Item))
+						delete(c.ended, o.Item)
+					}
+				}
+			}
+			f.settle()
+			q := Slot(at)
+			q.DryRun = true
+			r := f.run(q)
+			var gifts []string
+			for _, d := range r.Discrepancies {
+				gifts = append(gifts, d.Gifts...)
+			}
+			if !slices.Equal(gifts, c.gifts) || r.GivenTwice != int64(len(c.gifts)/2) || r.Classes.Duplicate != 0 {
+				t.Errorf("got %q, %d given twice, %+v", gifts, r.GivenTwice, r.Classes)
+			}
+		})
+	}
 }

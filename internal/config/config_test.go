@@ -211,6 +211,7 @@ archive: {url: "s3://gifts/logs?endpoint=https://s3.example", access_key: a, sec
 	for lines, want := range map[string]string{
 		`queue: {engine: rocketmq, nameservers: [q:9876]}`:   "share stock, marks",
 		`ledger: {engine: postgres, dsn: "postgres://db/m"}`: "no other node delivers",
+		`guard: {engine: memcached, servers: [m:11211]}`:     "nodes that share a guard also share stock",
 		`queue: {engine: rocketmq, nameservers: [q:9876]}
 guard: {engine: memcached, servers: [m:11211]}
 ledger: {engine: postgres, dsn: "postgres://db/m"}`: "there is no archive",

@@ -88,6 +88,9 @@ func (c *Config) readEngines(o *object) {
 	case c.Ledger.Engine == Postgres:
 		o.place("ledger").warn("add queue: {engine: rocketmq, …} before a second node shares this ledger",
 			"queue.engine is %s, so that no other node delivers what this one has accepted: %s", c.Queue.Engine, alone)
+	case c.Guard.Engine == Memcached:
+		o.place("guard").warn("add queue: {engine: rocketmq, …} and ledger: {engine: postgres, …} before a second node shares this guard",
+			"nodes that share a guard also share stock, and what each has accepted, and queue.engine is %s and ledger.engine %s: %s", c.Queue.Engine, c.Ledger.Engine, alone)
 	}
 }
 

@@ -39,13 +39,26 @@ func Archived(c *config.Config) console.Logs {
 	}
 }
 
-// archived opens what the archive has of another node's log.
+// archived opens what the archive has of another node's log. Where no archive is open all
+// the time, one such log is at a time: the archive's cache has one owner. The next waits
+// until it is closed.
 func (n *Node) archived(ctx context.Context, node string) (console.Left, error) {
 	switch {
 	case n.bucket == nil:
 		return console.Left{}, errUnarchived
 	case n.archive == nil:
-		return leftInArchive(ctx, n.bucket, n.opts.Config, node)
+		select {
+		case n.reading <- struct{}{}:
+		case <-ctx.Done():
+			return console.Left{}, ctx.Err()
+		}
+		done := func() error { <-n.reading; return nil }
+		l, err := leftInArchive(ctx, n.bucket, n.opts.Config, node)
+		if err != nil {
+			return l, errors.Join(err, done())
+		}
+		l.Log = closing{l.Log, done}
+		return l, nil
 	}
 	return left(ctx, n.archive, n.bucket, node)
 }

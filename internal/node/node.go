@@ -55,6 +55,7 @@ type Node struct {
 	bucket    bucket.Bucket         // nil where there is no archive
 	archiver  *fallbacklog.Archiver // nil where there is no archive
 	archive   *fallbacklog.Archive  // the other nodes' logs; nil where nothing here reads them all the time
+	reading   chan struct{}         // holds one while the archive is read without that
 	breakers  breaker.Set
 	ledger    ledger.Ledger
 	patient   *ledger.Patient // the ledger, where Run opens it; nil else
@@ -93,7 +94,7 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	if len(opts.Roles) < len(AllRoles()) && !opts.Config.Clustered() {
 		return nil, fmt.Errorf("roles: a node that does not do all of %s shares a queue with others that do the rest: set queue: {engine: rocketmq, …}, guard: {engine: memcached, …} and ledger: {engine: postgres, …}", nameList(names(AllRoles())))
 	}
-	n := &Node{opts: opts, logger: opts.Logger, registry: prometheus.NewRegistry(), config: opts.Config}
+	n := &Node{opts: opts, logger: opts.Logger, registry: prometheus.NewRegistry(), config: opts.Config, reading: make(chan struct{}, 1)}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.shut())
 	}

@@ -16,6 +16,9 @@ const (
 	ledgerWithin = time.Second
 	// feedWithin is how long a stop waits for the feeder.
 	feedWithin = 3 * time.Second
+	// changesWithin is how long a stop waits for what people change through the admin
+	// port.
+	changesWithin = 2 * time.Second
 	// booksWithin is how long a stop waits for the archive and the ledger.
 	booksWithin = 5 * time.Second
 )
@@ -93,6 +96,7 @@ func (n *Node) Run(ctx context.Context) error {
 	feeding.stop(bound)
 	work.stop(bound)
 	if err == nil && n.member != nil {
+		n.endChanges(bound)
 		n.finishBooks(bound)
 	}
 	admin.Shutdown(bound)
@@ -147,6 +151,14 @@ func (n *Node) feedRest(ctx context.Context) {
 	if err := n.feeder.Wait(ctx, n.front.Newest()); err != nil {
 		n.logger.Warn("the queue does not have all that was claimed here; the next start of this node brings it there", "behind", n.feeder.Behind())
 	}
+}
+
+// endChanges lets the log come to its end, as far as people write it: what came after the
+// last seal would be missing from what other nodes read.
+func (n *Node) endChanges(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, changesWithin)
+	defer cancel()
+	n.console.EndChanges(ctx)
 }
 
 // finishBooks brings what the log has to where other nodes read it, as far as that

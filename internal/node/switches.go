@@ -2,8 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"time"
 
+	"manna/internal/notice"
 	"manna/ledger"
 )
 
@@ -13,6 +16,8 @@ const switchEvery = time.Second
 // watchSwitches takes over what people set on other nodes, until ctx ends. While the
 // ledger is away every node keeps what it has.
 func (n *Node) watchSwitches(ctx context.Context) error {
+	unread := notice.NewRepeated(n.logger, slog.LevelError, "the switches that are set on other nodes cannot be read; it is tried again")
+	unset := notice.NewRepeated(n.logger, slog.LevelError, "a switch that was set on another node cannot be set here; it is tried again")
 	tick := time.NewTicker(switchEvery)
 	defer tick.Stop()
 	for {
@@ -22,12 +27,13 @@ func (n *Node) watchSwitches(ctx context.Context) error {
 			return nil
 		}
 		all, err := n.shared.Switches(ctx)
-		if err != nil {
-			continue // the register, which asks as often, says so
+		// Of a ledger that is away the register says so, which asks as often.
+		if err != nil && ctx.Err() == nil && !errors.Is(err, ledger.ErrUnavailable) {
+			unread.Tell("err", err)
 		}
 		for i := range all {
 			if err := n.takeOver(ctx, &all[i]); err != nil && ctx.Err() == nil {
-				n.logger.Error("a switch that was set on another node cannot be set here; it is tried again", "switch", all[i].Name, "mode", all[i].Mode, "node", all[i].Node, "err", err)
+				unset.Tell("switch", all[i].Name, "mode", all[i].Mode, "node", all[i].Node, "err", err)
 			}
 		}
 	}

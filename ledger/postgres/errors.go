@@ -27,7 +27,7 @@ const (
 
 // own are the package ledger's own errors: what they say is whole.
 var own = []error{ledger.ErrNotFound, ledger.ErrMoved, ledger.ErrNewer, ledger.ErrSlotTaken, ledger.ErrSlotHeld, ledger.ErrFenced,
-	ledger.ErrRunExists, ledger.ErrCursor, ledger.ErrHeld, ledger.ErrLeaseChanged, ledger.ErrOverdrawn, ledger.ErrNodeTaken}
+	ledger.ErrRunExists, ledger.ErrCursor, ledger.ErrHeld, ledger.ErrLeaseChanged, ledger.ErrOverdrawn, ledger.ErrNodeTaken, ledger.ErrLogShort}
 
 // explain says where and at what a call failed, and what to do about it where a
 // person can do something.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -88,6 +89,21 @@ func TestServerThatIsNotThere(t *testing.T) {
 	defer l.Close()
 	if err := l.Ping(t.Context()); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatalf("ping: %v, want %v", err, ledger.ErrUnavailable)
+	}
+}
+
+// What the ledger itself refuses is no fault of PostgreSQL's.
+func TestRefusalsOfTheLedgerAreWhole(t *testing.T) {
+	l, err := Open(t.Context(), Options{DSN: "postgres://manna@127.0.0.1:1/manna?sslmode=disable", Node: "a", Timeout: 100 * time.Millisecond, Later: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, refusal := range []error{ledger.ErrNodeTaken, ledger.ErrLogShort, ledger.ErrFenced, ledger.ErrHeld, ledger.ErrLeaseChanged, ledger.ErrOverdrawn} {
+		err := fmt.Errorf("node b: %w", refusal)
+		if got := l.explain("join", err); got.Error() != err.Error() {
+			t.Errorf("got %q, want %q", got, err)
+		}
 	}
 }
 
