@@ -22,8 +22,15 @@ type memory struct {
 	mu      sync.Mutex
 	logs    map[string]*takenIn
 	marks   map[gift.OrderID]map[int]ledger.Standing
-	refunds map[gift.ClaimID]ledger.Refund
+	refunds map[refundOf]ledger.Refund
 	choices map[gift.ClaimID]madeChoice
+}
+
+// refundOf is what a refund is unique by: it is the nth of a claim and a gift.
+type refundOf struct {
+	claim gift.ClaimID
+	gift  string
+	nth   int
 }
 
 type madeChoice struct {
@@ -46,7 +53,7 @@ type memoryView struct {
 }
 
 func newMemory() *memory {
-	return &memory{logs: make(map[string]*takenIn), marks: make(map[gift.OrderID]map[int]ledger.Standing), refunds: make(map[gift.ClaimID]ledger.Refund), choices: make(map[gift.ClaimID]madeChoice)}
+	return &memory{logs: make(map[string]*takenIn), marks: make(map[gift.OrderID]map[int]ledger.Standing), refunds: make(map[refundOf]ledger.Refund), choices: make(map[gift.ClaimID]madeChoice)}
 }
 
 func (m *memory) open(now func() time.Time) ledger.Cluster { return &memoryView{memory: m, now: now} }
@@ -287,9 +294,12 @@ func (v *memoryView) Sweep(_ context.Context, before time.Time, _ int) (removed 
 	return removed, nil
 }
 
-func (v *memoryView) take(r ledger.Refund) {
-	if _, known := v.refunds[r.Claim]; !known {
-		v.refunds[r.Claim] = r
+func (v *memoryView) take(r ledger.Refund) { v.takeNth(r, 1) }
+
+func (v *memoryView) takeNth(r ledger.Refund, nth int) {
+	k := refundOf{r.Claim, r.Gift, nth}
+	if _, known := v.refunds[k]; !known {
+		v.refunds[k] = r
 	}
 }
 
@@ -340,15 +350,25 @@ func (v *memoryView) RefundRefused(context.Context, int) (int, error) {
 		}
 		return !is(fallbacklog.Refused) || is(fallbacklog.Granted)
 	}
+	records := make(map[refundOf]int) // of a claim and a gift
 	for _, log := range v.logs {
 		for _, c := range log.claims {
-			if !slices.ContainsFunc(c.Orders, open) {
-				v.take(ledger.Refund{StockKey: ledger.StockKey{Campaign: c.Campaign, Gift: c.Gift}, Claim: c.ID, Count: 1})
+			k := refundOf{claim: c.ID, gift: c.Gift}
+			records[k]++
+			nth := records[k]
+			if slices.ContainsFunc(c.Orders, open) {
+				nth-- // one of them is given, or may be
+			}
+			if nth > 0 {
+				v.takeNth(ledger.Refund{StockKey: ledger.StockKey{Campaign: c.Campaign, Gift: c.Gift}, Claim: c.ID, Count: 1}, nth)
 			}
 		}
 	}
 	return 0, nil
 }
+
+// Weigh has nothing to note: RefundRefused weighs all.
+func (v *memoryView) Weigh(context.Context, []gift.ClaimID) error { return nil }
 
 func (v *memoryView) Leases(_ context.Context, k ledger.StockKey) (p ledger.Pool, _ []ledger.Lease, _ error) {
 	v.mu.Lock()

@@ -55,13 +55,17 @@ type Stock interface {
 	// Errors: ErrFenced, ErrLeaseChanged.
 	Return(ctx context.Context, k StockKey, h Holder, seen Lease, keep int64) (Lease, error)
 	// Refund puts gifts back into the stock that were handed out and came to
-	// nothing. A claim is refunded once, however often it is asked for and by whom.
+	// nothing. A claim's gift is refunded once, however often it is asked for and by
+	// whom.
 	Refund(ctx context.Context, refunds []Refund) error
-	// RefundRefused refunds the claims that came to nothing by what the logs say that
-	// were taken in: every order of theirs has been refused and none granted. It
-	// weighs up to limit of the refusals that came in since it was called last, and
-	// says how many that were; fewer than limit means that there are no more for now.
-	// Each refusal is weighed when all that was taken in before it can be seen, so of
+	// Weigh has RefundRefused look at claims that several nodes have recorded: each took
+	// a gift from the stock, and one is given.
+	Weigh(ctx context.Context, claims []gift.ClaimID) error
+	// RefundRefused refunds the gifts that came to nothing by what the logs say that
+	// were taken in: of a claim and a gift, as many as nodes recorded, less one where
+	// not every order has been refused, or one has been granted. It weighs up to limit
+	// of the refusals and claims that came in since it was called last, and says how
+	// many that were; fewer than limit means that there are no more for now. Each refusal is weighed when all that was taken in before it can be seen, so of
 	// a claim's orders the last one to be refused finds the others, whatever crashed
 	// meanwhile. Anybody may call it at any time. After an error part of it may have
 	// happened; calling again is harmless.

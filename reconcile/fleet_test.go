@@ -58,6 +58,9 @@ type fleet struct {
 	runs     Runs
 	runner   *machine
 	said     *lines
+
+	mu      sync.Mutex // guards weighed
+	weighed []gift.ClaimID
 }
 
 // newFleet makes one that begins at ten, with a real ledger.
@@ -134,7 +137,7 @@ func (f *fleet) reconciles(m *machine) {
 	var err error
 	m.rec, err = New(Options{
 		Log: m.log, Queue: f.broker, Lanes: func() map[string]Lane { return map[string]Lane{"midas": f.broker} }, Dir: "reports/" + m.name, Disk: f.disk,
-		Others: Archived(f.archive, f.registry, m.name), Fed: fedName, Runs: f.runs, Workers: 2, Now: func() time.Time { return f.clock(m) },
+		Others: Archived(f.archive, f.registry, m.name), Fed: fedName, Runs: f.runs, Weigh: f.weigh, Workers: 2, Now: func() time.Time { return f.clock(m) },
 		Logger: slog.New(slog.NewTextHandler(f.said, nil)),
 	})
 	f.must(err)

@@ -54,6 +54,8 @@ type judge struct {
 	// lost. 0: there is but one log, and it says itself what became doubtful.
 	lost int64
 	read func(context.Context, place) (*fallbacklog.Record, error)
+	// several is told of claims that several nodes recorded; nil: nobody wants to know.
+	several func(context.Context, gift.ClaimID) error
 	// look gives what the logs have of an order, if they have anything.
 	look func(context.Context, gift.OrderID, func(*evidence) error) error
 }

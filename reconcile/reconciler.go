@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"manna/fallbacklog"
+	"manna/gift"
 	"manna/internal/disk"
 	"manna/queue"
 )
@@ -38,6 +39,9 @@ type Options struct {
 	// have given to the lanes. Empty: the lanes follow the log themselves. Others
 	// needs it.
 	Fed string
+	// Weigh has the stock weighed of claims that several nodes recorded: each took a gift,
+	// and one is given. Nil: nobody does.
+	Weigh func(ctx context.Context, claims []gift.ClaimID) error
 	// Runs keeps the history of runs; with Others, that of all nodes, and it is
 	// needed. Nil: there is none, and a Scheduler cannot be made.
 	Runs Runs
@@ -217,7 +221,14 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	if report.GateOpen && !q.DryRun {
 		s.again = &reissue{log: r.opts.Log, read: logs.read, queue: r.opts.Queue, run: report.Run, entry: e, now: r.opts.Now}
 	}
+	several := &several{weigh: r.opts.Weigh}
+	if several.weigh != nil && !q.DryRun {
+		c.judge.several = several.add
+	}
 	total, err := c.run(ctx, r.opts.Workers, s.take)
+	if err == nil {
+		err = several.end(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

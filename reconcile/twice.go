@@ -31,6 +31,11 @@ func (j *judge) claim(ctx context.Context, e *evidence) (f finding, ok bool, err
 	if row.Time < j.from || row.Time >= j.to || j.campaign != 0 && row.Campaign != j.campaign {
 		return f, false, nil
 	}
+	if j.several != nil {
+		if err := j.several(ctx, gift.ClaimID(row.ID)); err != nil {
+			return f, false, err
+		}
+	}
 	claims, err := j.claims(ctx, e)
 	if err != nil || len(claims) == 1 {
 		return f, false, err

@@ -26,6 +26,7 @@ func (n *Node) openReconciler(_ context.Context, c *config.Config) error {
 		o.Fed = n.feederName()
 	}
 	if c.Clustered() {
+		o.Weigh = n.shared.Weigh
 		if err := n.openOthers(&o); err != nil {
 			return err
 		}

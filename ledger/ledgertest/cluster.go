@@ -79,6 +79,7 @@ func RunRefunds(t *testing.T, fresh func(t testing.TB) Opener) {
 	run(t, fresh, []clusterTest{
 		{"a claim is refunded when all its orders are refused", refusedClaims},
 		{"a refused claim is refunded once", refundedOnce},
+		{"of a claim that nodes recorded several times one gift is given", recordedTwice},
 		{"refunds follow from what was taken in, by whomever and in any order", refundsFollow},
 	})
 }

@@ -110,8 +110,74 @@ func refundedOnce(t *testing.T, o Opener) {
 	// The log is taken in anew, and the claim is in another's too.
 	ok(t, l.Reset(ctx, "a"))
 	ok(t, l.Apply(ctx, outcomes("a", 0, recs...)))
-	ok(t, l.Apply(ctx, outcomes("b", 0, recs...)))
 	equal(t, "refunded after a rebuild", refunded(t, l), 1)
+}
+
+// recordedTwice has nodes record claims that another has recorded: each took a gift.
+func recordedTwice(t *testing.T, o Opener) {
+	ctx := t.Context()
+	other := func(of *fallbacklog.Record) *fallbacklog.Record {
+		rec := pack(of.Claim.User, 0)
+		rec.Claim.Gift = "other"
+		rec.Claim.Orders = []gift.Order{{ID: rec.Claim.ID.OrderID("other"), Item: "other", Partner: "midas", Quantity: 1}}
+		return rec
+	}
+	refuse := func(recs ...*fallbacklog.Record) (all []*fallbacklog.Record) {
+		for _, rec := range recs {
+			for item := range rec.Claim.Orders {
+				all = append(all, eventOf(rec, item, fallbacklog.Refused, start()))
+			}
+		}
+		return all
+	}
+	for i, row := range []struct {
+		name       string
+		logs       func(of *fallbacklog.Record) [][]*fallbacklog.Record // one node's after the other's
+		vip, other int64
+	}{
+		{"the same gift, and it is given", func(of *fallbacklog.Record) [][]*fallbacklog.Record {
+			return [][]*fallbacklog.Record{{of}, {of, eventOf(of, 0, fallbacklog.Granted, start())}}
+		}, 1, 0},
+		{"the same gift by three, on its way", func(of *fallbacklog.Record) [][]*fallbacklog.Record {
+			return [][]*fallbacklog.Record{{of}, {of}, {of}}
+		}, 2, 0},
+		{"the same gift, and it is refused", func(of *fallbacklog.Record) [][]*fallbacklog.Record {
+			return [][]*fallbacklog.Record{{of}, append([]*fallbacklog.Record{of}, refuse(of)...)}
+		}, 2, 0},
+		{"another gift, and that is refused", func(of *fallbacklog.Record) [][]*fallbacklog.Record {
+			return [][]*fallbacklog.Record{{of}, append([]*fallbacklog.Record{other(of)}, refuse(other(of))...)}
+		}, 0, 1},
+		{"another gift, and the first is refused", func(of *fallbacklog.Record) [][]*fallbacklog.Record {
+			return [][]*fallbacklog.Record{{other(of), eventOf(other(of), 0, fallbacklog.Granted, start())}, append([]*fallbacklog.Record{of}, refuse(of)...)}
+		}, 1, 0},
+		{"another gift, and both are refused", func(of *fallbacklog.Record) [][]*fallbacklog.Record {
+			return [][]*fallbacklog.Record{{of}, append([]*fallbacklog.Record{other(of)}, refuse(of, other(of))...)}
+		}, 1, 1},
+		{"one node", func(of *fallbacklog.Record) [][]*fallbacklog.Record {
+			return [][]*fallbacklog.Record{{of}}
+		}, 0, 0},
+	} {
+		l := o.open(t, "a", time.Now)
+		rest := func() (vips, others int64) {
+			t.Helper()
+			vips = refunded(t, l)
+			p, _, err := l.Leases(ctx, ledger.StockKey{Campaign: vip.Campaign, Gift: "other"})
+			ok(t, err)
+			return vips, p.Refunded
+		}
+		beforeVip, beforeOther := rest()
+		of := pack(fmt.Sprint("twice", i), 2)
+		for j, log := range row.logs(of) {
+			ok(t, l.Apply(ctx, outcomes(fmt.Sprint("node-", i, "-", j), 0, log...)))
+			rest()
+		}
+		for range 2 {
+			ok(t, l.Weigh(ctx, []gift.ClaimID{of.Claim.ID}))
+			vips, others := rest()
+			equal(t, row.name+": refunded", vips-beforeVip, row.vip)
+			equal(t, row.name+": the other refunded", others-beforeOther, row.other)
+		}
+	}
 }
 
 // refundsFollow has three nodes refuse orders of each other's claims, and all of them

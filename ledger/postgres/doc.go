@@ -21,7 +21,7 @@
 //	leases       a node's lease of a gift                    kept
 //	formers      whose lease has stayed with a log that      kept
 //	             has no node any more
-//	refunds      claims whose gift came back                 kept
+//	refunds      gifts of claims that came back              kept
 //
 // They are in one schema, with goose's schema_version. What is derived may be
 // truncated while no program runs, all six tables together; then it is rebuilt as

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,8 +25,24 @@ func (l *Ledger) Refund(ctx context.Context, refunds []ledger.Refund) error {
 		}
 	}
 	return l.do(ctx, "refund stock", func(ctx context.Context) error {
-		return repeating(func() error { return refund(ctx, l.pool, refunds) })
+		return repeating(func() error { return refund(ctx, l.pool, once(refunds)) })
 	})
+}
+
+// once leaves of refunds for one claim and gift the first.
+func once(refunds []ledger.Refund) (list []ledger.Refund) {
+	type of struct {
+		claim gift.ClaimID
+		gift  string
+	}
+	seen := make(map[of]bool)
+	for _, r := range refunds {
+		if k := (of{r.Claim, r.Gift}); !seen[k] {
+			seen[k] = true
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // executor is the pool or a transaction.
@@ -41,32 +58,49 @@ func refund(ctx context.Context, e executor, refunds []ledger.Refund) error {
 	if len(refunds) == 0 {
 		return nil
 	}
-	claims, campaigns, gifts, counts := refundRows(refunds)
+	claims, campaigns, gifts, counts, nths := refundRows(refunds)
 	_, err := e.Exec(ctx, `
 		WITH fresh AS (
-			INSERT INTO refunds (claim_id, campaign, gift, count)
-			SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
+			INSERT INTO refunds (claim_id, campaign, gift, count, nth)
+			SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::int[])
 			ON CONFLICT DO NOTHING RETURNING campaign, gift, count)
 		INSERT INTO stock AS s (campaign, gift, refunded)
 		SELECT campaign, gift, sum(count) FROM fresh GROUP BY campaign, gift ORDER BY campaign, gift
-		ON CONFLICT (campaign, gift) DO UPDATE SET refunded = s.refunded + excluded.refunded`, claims, campaigns, gifts, counts)
+		ON CONFLICT (campaign, gift) DO UPDATE SET refunded = s.refunded + excluded.refunded`, claims, campaigns, gifts, counts, nths)
 	return err
 }
 
-func refundRows(refunds []ledger.Refund) (claims [][16]byte, campaigns, gifts []string, counts []int64) {
+// refundRows are refunds as columns. Of equal claims and gifts each is another one, by
+// its number.
+func refundRows(refunds []ledger.Refund) (claims [][16]byte, campaigns, gifts []string, counts []int64, nths []int32) {
 	sorted := slices.Clone(refunds)
-	slices.SortFunc(sorted, func(a, b ledger.Refund) int { return bytes.Compare(a.Claim[:], b.Claim[:]) })
-	for _, r := range sorted {
-		claims, campaigns, gifts, counts = append(claims, r.Claim), append(campaigns, r.Campaign), append(gifts, r.Gift), append(counts, r.Count)
+	slices.SortStableFunc(sorted, func(a, b ledger.Refund) int {
+		return cmp.Or(bytes.Compare(a.Claim[:], b.Claim[:]), cmp.Compare(a.Gift, b.Gift))
+	})
+	nth := int32(0)
+	for i, r := range sorted {
+		if nth++; i == 0 || sorted[i-1].Claim != r.Claim || sorted[i-1].Gift != r.Gift {
+			nth = 1
+		}
+		claims, campaigns, gifts = append(claims, r.Claim), append(campaigns, r.Campaign), append(gifts, r.Gift)
+		counts, nths = append(counts, r.Count), append(nths, nth)
 	}
-	return claims, campaigns, gifts, counts
+	return claims, campaigns, gifts, counts, nths
+}
+
+// Weigh implements ledger.Stock.
+func (l *Ledger) Weigh(ctx context.Context, claims []gift.ClaimID) error {
+	return l.do(ctx, "have claims weighed", func(ctx context.Context) error {
+		_, err := l.pool.Exec(ctx, "INSERT INTO refusals (claim_id, looks, due) SELECT claim, 0, 0 FROM unnest($1::uuid[]) AS t (claim)", raw(claims))
+		return err
+	})
 }
 
 // queueRefusals notes what of a batch bears on refunds. What a node has put back into
 // a stock of its own counts as refunded, and nothing is added to the common stock.
 func queueRefusals(rows *pgx.Batch, b *ledger.Batch) {
 	if len(b.Returned) > 0 {
-		claims, campaigns, gifts, counts := refundRows(b.Returned)
+		claims, campaigns, gifts, counts, _ := refundRows(b.Returned)
 		rows.Queue(`INSERT INTO refunds (claim_id, campaign, gift, count)
 			SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) ON CONFLICT DO NOTHING`, claims, campaigns, gifts, counts)
 	}
@@ -101,7 +135,7 @@ func (l *Ledger) RefundRefused(ctx context.Context, limit int) (weighed int, err
 		if err != nil || weighed == 0 {
 			return err
 		}
-		claims, err := refusedClaims(ctx, tx, due)
+		claims, err := recorded(ctx, tx, due)
 		if err != nil {
 			return err
 		}
@@ -147,44 +181,41 @@ func dueRefusals(ctx context.Context, tx pgx.Tx, now time.Time, limit int) (due 
 	return due, err
 }
 
-// refusedClaims reads the claims of refusals that are known and not refunded yet: of
-// those that are, only that they are known.
-func refusedClaims(ctx context.Context, tx pgx.Tx, due []noted) (map[gift.ClaimID]*ledger.ClaimRow, error) {
+// recorded reads what nodes have recorded of claims that are known: of each a row for
+// every node.
+func recorded(ctx context.Context, tx pgx.Tx, due []noted) (map[gift.ClaimID][]ledger.ClaimRow, error) {
 	ids := make([]gift.ClaimID, len(due))
 	for i, r := range due {
 		ids[i] = r.claim
 	}
-	claims := make(map[gift.ClaimID]*ledger.ClaimRow)
-	rows, err := tx.Query(ctx, `
-		SELECT DISTINCT ON (claim_id) claim_id, campaign, gift, orders::text, EXISTS (SELECT 1 FROM refunds r WHERE r.claim_id = c.claim_id)
-		FROM claims c WHERE claim_id = ANY($1) ORDER BY claim_id, claimed_at, node`, raw(ids))
+	claims := make(map[gift.ClaimID][]ledger.ClaimRow)
+	rows, err := tx.Query(ctx, "SELECT claim_id, campaign, gift, orders::text FROM claims WHERE claim_id = ANY($1)", raw(ids))
 	err = each(rows, err, func(row pgx.Row) error {
-		c := new(ledger.ClaimRow)
+		var c ledger.ClaimRow
 		var orders []byte
-		var refunded bool
-		if err := row.Scan((*[16]byte)(&c.ID), &c.Campaign, &c.Gift, &orders, &refunded); err != nil {
+		if err := row.Scan((*[16]byte)(&c.ID), &c.Campaign, &c.Gift, &orders); err != nil {
 			return err
-		}
-		claims[c.ID] = c
-		if refunded {
-			return nil
 		}
 		if err := json.Unmarshal(orders, &c.Orders); err != nil {
 			return fmt.Errorf("orders of claim %v: %w", c.ID, err)
 		}
+		claims[c.ID] = append(claims[c.ID], c)
 		return nil
 	})
 	return claims, err
 }
 
-// weigh gives the refunds of claims whose every order was refused. That an order was
-// is not undone by what a late copy of it met: the partner has said its word. So no
-// clocks are compared, unlike in ledger.Fold.
-func weigh(ctx context.Context, tx pgx.Tx, claims map[gift.ClaimID]*ledger.ClaimRow) (refunds []ledger.Refund, err error) {
+// weigh gives the refunds that are due of claims: one for each node that recorded a
+// gift, but for the one that is given or may be. A gift is not given whose every order
+// was refused, as ledger.Fold tells: a refusal stands, whatever the times, against
+// everything but a grant.
+func weigh(ctx context.Context, tx pgx.Tx, claims map[gift.ClaimID][]ledger.ClaimRow) (refunds []ledger.Refund, err error) {
 	var orders []gift.OrderID
-	for _, c := range claims {
-		for _, o := range c.Orders {
-			orders = append(orders, o.ID)
+	for _, rows := range claims {
+		for i := range rows {
+			for _, o := range rows[i].Orders {
+				orders = append(orders, o.ID)
+			}
 		}
 	}
 	refused := make(map[gift.OrderID]bool)
@@ -202,8 +233,15 @@ func weigh(ctx context.Context, tx pgx.Tx, claims map[gift.ClaimID]*ledger.Claim
 	if err != nil {
 		return nil, err
 	}
-	for id, c := range claims {
-		if len(c.Orders) > 0 && !slices.ContainsFunc(c.Orders, func(o gift.Order) bool { return !refused[o.ID] }) {
+	for id, rows := range claims {
+		given := make(map[string]bool) // gifts that one of their records has used up
+		for i := range rows {
+			c := &rows[i]
+			open := func(o gift.Order) bool { return !refused[o.ID] }
+			if !given[c.Gift] && (len(c.Orders) == 0 || slices.ContainsFunc(c.Orders, open)) {
+				given[c.Gift] = true
+				continue
+			}
 			refunds = append(refunds, ledger.Refund{StockKey: ledger.StockKey{Campaign: c.Campaign, Gift: c.Gift}, Claim: id, Count: 1})
 		}
 	}
