@@ -195,6 +195,9 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 		return nil, err
 	}
 	if !logs.alone() {
+		if q.To.IsZero() {
+			report.Later = logs.late(report.To, now.began)
+		}
 		q.To = report.To
 	}
 	view := r.view(now, logs, report.To)
@@ -328,8 +331,8 @@ func (r *Reconciler) bounds(q Request, logs *cluster, now time.Time) (from, to t
 	case err != nil && !errors.Is(err, fallbacklog.ErrTail):
 		return from, to, err
 	}
-	if from.IsZero() {
-		return to, to, nil
+	if from = from.Truncate(time.Millisecond); from.IsZero() || from.After(to) {
+		from = to
 	}
-	return from.Truncate(time.Millisecond), to, nil
+	return from, to, nil
 }

@@ -186,6 +186,9 @@ type Report struct {
 	To         time.Time `json:"to"`   // up to but not including here
 	Complete   bool      `json:"complete"`
 	Incomplete []string  `json:"incomplete"` // whose part is missing, and why
+	// Later tells what the report says nothing of: which nodes' logs have not arrived up
+	// to the run, whose end was left open and is before it for their sake.
+	Later []string `json:"later,omitempty"`
 	// Expected = Actual + InFlight + missing + unknown + refused + parked.
 	Expected int64  `json:"expected"`
 	Actual   int64  `json:"actual"`

@@ -195,6 +195,20 @@ func (c *cluster) until(now time.Time) time.Time {
 	return t
 }
 
+// lateAfter is how far a log that arrives in order may be behind unmentioned.
+const lateAfter = time.Minute
+
+// late names the logs for whose sake a run ends before now. Those that have not even
+// arrived up to its end are missing.
+func (c *cluster) late(to, now time.Time) (list []string) {
+	for i := range c.others {
+		if s := &c.others[i]; !s.ended() && !s.AsOf.Before(to) && s.AsOf.Before(now.Add(-lateAfter)) {
+			list = append(list, s.name(fmt.Sprintf("its log has arrived up to %s; what any node accepted after that is not in this report", clock(s.AsOf, now))))
+		}
+	}
+	return list
+}
+
 // missing names the logs that are not there, or not up to a moment.
 func (c *cluster) missing(to time.Time) []string {
 	var list []string

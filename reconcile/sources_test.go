@@ -11,6 +11,34 @@ import (
 	"manna/ledger"
 )
 
+// A run whose end is left open goes as far as all logs have arrived, and says for whose
+// sake it ends.
+func TestALateLogIsNamed(t *testing.T) {
+	f := newFleet(t, "a", "b", "c")
+	defer f.close()
+	f.claim("a", "early")
+	f.feed("a")
+	f.settle()
+	f.pass(5 * time.Minute)
+	f.claim("a", "late")
+	f.feed("a")
+	f.pass(time.Second)
+	f.arrive("a", "c")
+	report := f.run(Request{DryRun: true})
+	if len(report.Later) != 1 || !strings.HasPrefix(report.Later[0], "node b: its log has arrived up to") || report.Expected != 1 || !report.Complete {
+		t.Errorf("later %q, %d expected, complete %v", report.Later, report.Expected, report.Complete)
+	}
+	var text strings.Builder
+	f.must(report.WriteText(&text))
+	if !strings.Contains(text.String(), "! node b: its log has arrived up to") {
+		t.Errorf("the text does not say it:\n%s", &text)
+	}
+	f.arrive("b")
+	if report := f.run(Request{DryRun: true}); len(report.Later) != 0 || report.Expected != 2 {
+		t.Errorf("later %q, %d expected once all logs have arrived", report.Later, report.Expected)
+	}
+}
+
 // A node that is up and silent, one that never archived, one that nobody
 // registered: each is named, with what helps.
 func TestASilentNodeIsNamed(t *testing.T) {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -25,7 +26,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "Reconciliation %s: %s\n", r.Run, status)
 	fmt.Fprintf(&b, "Orders claimed %s; taken %s in %.1f s.\n", r.window(), r.Taken.Format("2006-01-02 15:04:05"), r.TookS)
-	for _, why := range r.Incomplete {
+	for _, why := range slices.Concat(r.Incomplete, r.Later) {
 		fmt.Fprintf(&b, "  ! %s\n", why)
 	}
 	r.writeNodes(&b)
