@@ -2,8 +2,6 @@ package fallbacklog
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 
 	"manna/internal/disk"
 )
@@ -32,24 +30,15 @@ func indexOf(path string, content []byte, s *sealedSegment) ([]byte, error) {
 
 // soundIndex reads an index through: whether it validates and is of this content.
 func soundIndex(path string, b []byte, segment uint32, hash [32]byte) error {
-	x, err := newIndex(path, &memory{b: b}, segment, hash)
+	here := &files{most: 1}
+	x, err := newIndex(path, here.file(segment, func() (disk.File, error) { return &memory{b: b}, nil }), segment)
+	if err == nil {
+		err = x.of(hash)
+	}
 	if err != nil {
 		return err
 	}
 	return x.check()
-}
-
-// newIndex opens an index in a file, which is the index's from here on.
-func newIndex(path string, f disk.File, segment uint32, hash [32]byte) (*Index, error) {
-	x := &Index{path: path, file: f, segment: segment, names: newNames()}
-	err := x.load()
-	if err == nil && x.hash != hash {
-		err = fmt.Errorf("%s: %w", path, errStaleIndex)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return x, nil
 }
 
 // memory is a file in memory, as far as an index needs one.

@@ -22,24 +22,31 @@ type ArchiveOptions struct {
 	// CacheBytes is how much it holds at most; default 8 GiB. The indexes of the logs
 	// that are open at the same time have to fit.
 	CacheBytes int64
+	// IndexFiles is how many indexes of all logs are held open at most, those that were
+	// used last; default 256.
+	IndexFiles int
 	Disk       disk.Disk // that Cache is on; default disk.OS{}
 }
 
 // Archive reads the logs that nodes have archived, on any machine. Its methods are
 // safe for concurrent use.
 type Archive struct {
-	bucket bucket.Bucket
-	cache  *cache.Cache
+	bucket  bucket.Bucket
+	cache   *cache.Cache
+	indexes files // of all logs
 }
 
 // OpenArchive takes the directory of the cache. It fails with disk.ErrLocked where
 // another process has it.
 func OpenArchive(opts ArchiveOptions) (*Archive, error) {
+	if opts.IndexFiles == 0 {
+		opts.IndexFiles = maxIndexFiles
+	}
 	c, err := cache.Open(cache.Options{Bucket: opts.Bucket, Dir: opts.Cache, Bytes: opts.CacheBytes, Disk: opts.Disk})
 	if err != nil {
 		return nil, err
 	}
-	return &Archive{bucket: opts.Bucket, cache: c}, nil
+	return &Archive{bucket: opts.Bucket, cache: c, indexes: files{most: opts.IndexFiles}}, nil
 }
 
 // Close lets the cache go. Logs have to be closed before.
@@ -82,7 +89,12 @@ func (a *Archive) Open(ctx context.Context, node string) (*ArchivedLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ArchivedLog{archive: a, manifest: m, reads: make(map[uint32]int)}, nil
+	return a.OpenAs(m), nil
+}
+
+// OpenAs opens a node's log as a manifest has it that Nodes gave. It needs to be closed.
+func (a *Archive) OpenAs(m *Manifest) *ArchivedLog {
+	return &ArchivedLog{archive: a, manifest: m, reads: make(map[uint32]int)}
 }
 
 // ArchivedLog is a node's log as far as it has been archived, for reading. It does
@@ -93,6 +105,7 @@ type ArchivedLog struct {
 
 	mu      sync.Mutex
 	indexes []*Index       // of the first segments
+	copies  []*cache.Copy  // which the indexes read
 	reads   map[uint32]int // records read of a segment
 }
 
@@ -125,22 +138,30 @@ func (l *ArchivedLog) Indexes(ctx context.Context) ([]*Index, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.indexes) < len(l.manifest.Segments) {
-		x, err := l.index(ctx, &l.manifest.Segments[len(l.indexes)])
+		x, c, err := l.index(ctx, &l.manifest.Segments[len(l.indexes)])
 		if err != nil {
 			return nil, err
 		}
-		l.indexes = append(l.indexes, x)
+		l.indexes, l.copies = append(l.indexes, x), append(l.copies, c)
 	}
 	return l.indexes[:len(l.indexes):len(l.indexes)], nil
 }
 
-func (l *ArchivedLog) index(ctx context.Context, e *ArchivedSegment) (*Index, error) {
+func (l *ArchivedLog) index(ctx context.Context, e *ArchivedSegment) (*Index, *cache.Copy, error) {
 	key := indexKey(l.Node(), e.Number)
-	f, err := l.archive.cache.File(ctx, key, e.Index.Size, e.Index.SHA256)
+	c, err := l.archive.cache.Hold(ctx, key, e.Index.Size, e.Index.SHA256)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return newIndex(key, f, e.Number, e.Hash)
+	x, err := newIndex(key, l.archive.indexes.file(0, c.Open), e.Number)
+	if err == nil {
+		err = x.of(e.Hash)
+	}
+	if err != nil {
+		c.Release()
+		return nil, nil, err
+	}
+	return x, c, nil
 }
 
 // Losses are what repairs could not bring back of the segments as the archive has
@@ -195,7 +216,10 @@ func (l *ArchivedLog) Close() error {
 	for _, x := range l.indexes {
 		errs = append(errs, x.close())
 	}
-	l.indexes = nil
+	for _, c := range l.copies {
+		c.Release()
+	}
+	l.indexes, l.copies = nil, nil
 	return errors.Join(errs...)
 }
 

@@ -195,12 +195,12 @@ func TestArchiveOnS3(t *testing.T) {
 func TestUploadsThatAreCutOff(t *testing.T) {
 	var cuts atomic.Int32
 	w := newS3World(t, func(s *buckettest.Server) string {
-		return buckettest.NewProxy(t, s.Addr, func(sent int64) bool { return sent > 1<<20 && cuts.Add(1) <= 12 }).Addr
+		return buckettest.NewProxy(t, s.Addr, func(sent int64) bool { return sent > 1<<20 && cuts.Add(1) <= 6 }).Addr
 	})
 	a, _, stop := telling(t, w.log, w.bucket)
 	errs := w.wait(a)
 	stop()
-	if cuts.Load() < 12 || len(errs) == 0 {
+	if cuts.Load() < 6 || len(errs) == 0 {
 		t.Errorf("%d were cut, %v", cuts.Load(), errs)
 	}
 	w.want(3)
@@ -209,12 +209,13 @@ func TestUploadsThatAreCutOff(t *testing.T) {
 // TestAServerThatIsIllForAWhile answers 500 and 503, more often than a request is
 // repeated.
 func TestAServerThatIsIllForAWhile(t *testing.T) {
+	const bad = 8 // answers, and a request is made 5 times
 	var asked atomic.Int32
 	w := newS3World(t, func(s *buckettest.Server) string {
 		to := &url.URL{Scheme: "http", Host: s.Addr}
 		through := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host }}
 		ill := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if n := asked.Add(1); n > 4 && n < 20 {
+			if n := asked.Add(1); n > 4 && n <= 4+bad {
 				rw.WriteHeader([]int{http.StatusInternalServerError, http.StatusServiceUnavailable}[n%2])
 				return
 			}
@@ -226,7 +227,7 @@ func TestAServerThatIsIllForAWhile(t *testing.T) {
 	a, told, stop := telling(t, w.log, w.bucket)
 	w.wait(a)
 	stop()
-	if asked.Load() < 20 || !told.has("cannot archive; trying again") {
+	if asked.Load() <= 4+bad || !told.has("cannot archive; trying again") {
 		t.Errorf("asked %d times; it said %s", asked.Load(), &told.text)
 	}
 	w.want(3)

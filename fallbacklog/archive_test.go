@@ -159,13 +159,15 @@ func TestACrashAtEveryOperationOfTheArchiver(t *testing.T) {
 
 // TestTheArchiverTriesAgain lets each operation at the archive fail once.
 func TestTheArchiverTriesAgain(t *testing.T) {
+	t.Parallel()
+	whole, _ := closed(t)
 	for _, op := range []crashdisk.Op{
 		crashdisk.OpCreate, crashdisk.OpWrite, crashdisk.OpSync, crashdisk.OpRead, crashdisk.OpRename, crashdisk.OpSyncDir, crashdisk.OpOpen, crashdisk.OpMkdir,
 	} {
 		for n := range 4 {
 			for _, injected := range []error{errIO, disk.ErrFull} {
 				synctest.Test(t, func(t *testing.T) {
-					d, _ := closed(t)
+					d := whole.Kill()
 					l, err := fallbacklog.Open(small(d))
 					if err != nil {
 						t.Fatal(err)

@@ -151,8 +151,8 @@
 // the archived one stays.
 //
 // An Archive reads all nodes' logs on any machine: manifests as they are now, indexes
-// through a cache on disk, and records in parts, or of a cached segment once there are
-// many. Everything is checked against the manifest. Restore brings archived segments
+// through a cache on disk, few of them open at a time, and records in parts, or of a
+// cached segment once there are many. Everything is checked against the manifest. Restore brings archived segments
 // back into a log that has lost them; its commit point is the rename over what was
 // there, which has been set aside before.
 //
@@ -166,5 +166,7 @@
 //
 // Rows of 48 bytes sorted by id, then position, in pages of 4096 bytes, each with
 // its own checksum; see Row and index.go. Look-ups, restart, in-flight counts and
-// reconciliation read indexes, not records.
+// reconciliation read indexes, not records. Of an index that is open its fences and
+// names are in memory, for as long as the log is; its file is open while it is read,
+// and of the newest ones, Options.IndexFiles of them, always.
 package fallbacklog

@@ -19,6 +19,7 @@ const (
 	RowsPerPage = rowsPerPage
 	MaxBatch    = maxBatch
 	MaxNames    = maxNames
+	SpanRows    = spanRows
 	KindGap     = Kind(kindGap)
 	KindBatch   = Kind(kindBatch)
 	KindFooter  = Kind(kindFooter)
@@ -59,7 +60,7 @@ func WriteIndex(d disk.Disk, dir string, segment uint32, rows []Row, names *Name
 
 // OpenIndex opens what WriteIndex wrote.
 func OpenIndex(d disk.Disk, dir string, segment uint32) (*Index, error) {
-	return openIndex(d, dir, &sealedSegment{header: header{number: segment}})
+	return openIndex(d, dir, &sealedSegment{header: header{number: segment}}, &files{most: 1})
 }
 
 func (x *Index) Find(id [16]byte) ([]Row, error) { return x.find(nil, id) }

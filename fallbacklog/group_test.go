@@ -254,7 +254,7 @@ func TestAppendsAndReadersAndCloseAtOnce(t *testing.T) {
 				}
 			}
 		})
-		for h.durable() < 60*round {
+		for h.durable() < 25*round {
 			if err := l.Wait(t.Context(), l.End()); err != nil {
 				t.Fatal(err)
 			}

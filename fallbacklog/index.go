@@ -42,7 +42,7 @@ var indexMagic = []byte("MANNAIDX")
 // concurrent use.
 type Index struct {
 	path    string
-	file    disk.File
+	file    *file
 	segment uint32
 	hash    [32]byte
 	rows    int64
@@ -133,23 +133,27 @@ func writeIndexTo(f indexFile, seg *sealedSegment, rows []Row, names *Names) err
 	return f.Sync()
 }
 
-// openIndex opens the index of a sealed segment. Any damage or mismatch is an
-// error; the caller rebuilds the index then.
-func openIndex(d disk.Disk, dir string, seg *sealedSegment) (*Index, error) {
-	x, err := readIndex(d, dir, seg.number)
+// openIndex opens the index of a sealed segment, as one of these files. Any damage or
+// mismatch is an error; the caller rebuilds the index then.
+func openIndex(d disk.Disk, dir string, seg *sealedSegment, in *files) (*Index, error) {
+	x, err := readIndex(d, dir, seg.number, in)
 	if err != nil {
 		return nil, err
 	}
-	if x.hash != seg.hash {
-		x.close()
-		return nil, fmt.Errorf("%s: %w", x.path, errStaleIndex)
+	return x, x.of(seg.hash)
+}
+
+// of closes an index that belongs to another content of its segment.
+func (x *Index) of(hash [32]byte) error {
+	if x.hash == hash {
+		return nil
 	}
-	return x, nil
+	return errors.Join(fmt.Errorf("%s: %w", x.path, errStaleIndex), x.close())
 }
 
 // indexedAs tells whether a segment has its index: then its footer is durable.
 func indexedAs(d disk.Disk, dir string, seg *sealedSegment) bool {
-	x, err := openIndex(d, dir, seg)
+	x, err := openIndex(d, dir, seg, &files{most: 1})
 	if err != nil {
 		return false
 	}
@@ -160,7 +164,7 @@ func indexedAs(d disk.Disk, dir string, seg *sealedSegment) bool {
 // indexed tells whether segment n has an index, of whatever content: then the
 // segment has been sealed.
 func indexed(d disk.Disk, dir string, n uint32) bool {
-	x, err := readIndex(d, dir, n)
+	x, err := readIndex(d, dir, n, &files{most: 1})
 	if err != nil {
 		return false
 	}
@@ -168,22 +172,30 @@ func indexed(d disk.Disk, dir string, n uint32) bool {
 	return true
 }
 
-func readIndex(d disk.Disk, dir string, n uint32) (*Index, error) {
+func readIndex(d disk.Disk, dir string, n uint32, in *files) (*Index, error) {
 	path := indexPath(dir, n)
-	f, err := d.OpenRead(path)
-	if err != nil {
-		return nil, err
-	}
-	x := &Index{path: path, file: f, segment: n, names: newNames()}
+	// A look-up goes through the indexes in turn, so whichever was used longest ago
+	// would be the next to be read. The older ones make way instead.
+	return newIndex(path, in.file(n, func() (disk.File, error) { return d.OpenRead(path) }), n)
+}
+
+// newIndex makes the index of a segment in a file, which is the index's from here on.
+func newIndex(path string, f *file, segment uint32) (*Index, error) {
+	x := &Index{path: path, file: f, segment: segment, names: newNames()}
 	if err := x.load(); err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, x.close())
 	}
 	return x, nil
 }
 
+// load reads everything but the rows.
 func (x *Index) load() error {
-	size, err := x.file.Size()
+	f, err := x.file.acquire()
+	if err != nil {
+		return err
+	}
+	defer x.file.release()
+	size, err := f.Size()
 	if err != nil {
 		return err
 	}
@@ -192,7 +204,7 @@ func (x *Index) load() error {
 		return damaged(0, "the index has no trailer")
 	}
 	t := make([]byte, trailerSize)
-	if _, err := readFull(x.file, t, size-trailerSize); err != nil {
+	if _, err := readFull(f, t, size-trailerSize); err != nil {
 		return err
 	}
 	if !bytes.Equal(t[:8], indexMagic) || crc32.Checksum(t[:64], castagnoli) != binary.LittleEndian.Uint32(t[64:]) {
@@ -209,7 +221,7 @@ func (x *Index) load() error {
 		return damaged(size-trailerSize, "the index trailer's sizes do not fit the file")
 	}
 	b := make([]byte, tail)
-	if _, err := readFull(x.file, b, pages*pageSize); err != nil {
+	if _, err := readFull(f, b, pages*pageSize); err != nil {
 		return err
 	}
 	if crc32.Checksum(b, castagnoli) != binary.LittleEndian.Uint32(t[28:]) {
@@ -239,9 +251,9 @@ func (x *Index) Rows() int64 { return x.rows }
 // Names resolves the numbers in the rows.
 func (x *Index) Names() *Names { return x.names }
 
-// page reads and checks page i into buf and returns its rows' bytes.
-func (x *Index) page(i int, buf []byte) ([]byte, error) {
-	got, err := readFull(x.file, buf[:pageSize], int64(i)*pageSize)
+// page reads and checks page i of the index's file into buf and returns its rows' bytes.
+func (x *Index) page(f io.ReaderAt, i int, buf []byte) ([]byte, error) {
+	got, err := readFull(f, buf[:pageSize], int64(i)*pageSize)
 	if err != nil {
 		return nil, err
 	}
@@ -258,12 +270,27 @@ func (x *Index) pageRows(i int, buf []byte) ([]byte, error) {
 	return buf[pageHead : pageHead+n*rowSize], nil
 }
 
+// read reads page i and leaves the file to others until the next.
+func (x *Index) read(i int, buf []byte) ([]byte, error) {
+	f, err := x.file.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer x.file.release()
+	return x.page(f, i, buf)
+}
+
 // check reads all pages.
 func (x *Index) check() error {
+	f, err := x.file.acquire()
+	if err != nil {
+		return err
+	}
+	defer x.file.release()
 	chunk := make([]byte, 64*pageSize)
 	for i := 0; i < len(x.fences); i += 64 {
 		pages := chunk[:min(64, len(x.fences)-i)*pageSize]
-		got, err := readFull(x.file, pages, int64(i)*pageSize)
+		got, err := readFull(f, pages, int64(i)*pageSize)
 		if err != nil {
 			return err
 		}
@@ -284,9 +311,17 @@ func (x *Index) find(rows []Row, id [16]byte) ([]Row, error) {
 	// The id may begin in the page before the first one whose fence is not below
 	// the key.
 	i := max(0, sort.Search(len(x.fences), func(i int) bool { return x.fences[i] >= key })-1)
+	if i == len(x.fences) || x.fences[i] > key {
+		return rows, nil
+	}
+	f, err := x.file.acquire()
+	if err != nil {
+		return rows, err
+	}
+	defer x.file.release()
 	buf := make([]byte, pageSize)
 	for ; i < len(x.fences) && x.fences[i] <= key; i++ {
-		b, err := x.page(i, buf)
+		b, err := x.page(f, i, buf)
 		if err != nil {
 			return rows, err
 		}
@@ -316,7 +351,7 @@ func (x *Index) Range(from [16]byte, to *[16]byte) iter.Seq2[Row, error] {
 		i := max(0, sort.Search(len(x.fences), func(i int) bool { return x.fences[i] >= key })-1)
 		buf := make([]byte, pageSize)
 		for ; i < len(x.fences); i++ {
-			b, err := x.page(i, buf)
+			b, err := x.read(i, buf)
 			if err != nil {
 				yield(Row{}, err)
 				return
@@ -338,4 +373,4 @@ func (x *Index) Range(from [16]byte, to *[16]byte) iter.Seq2[Row, error] {
 	}
 }
 
-func (x *Index) close() error { return x.file.Close() }
+func (x *Index) close() error { return x.file.close() }

@@ -44,7 +44,7 @@ func (l *Log) makeIndex(seg *sealedSegment, rows []Row, names *Names) (*Index, e
 	if err := writeIndex(l.disk, l.opts.Dir, seg, rows, names); err != nil {
 		return nil, err
 	}
-	return openIndex(l.disk, l.opts.Dir, seg)
+	return openIndex(l.disk, l.opts.Dir, seg, &l.indexes)
 }
 
 // loadIndexes opens the index of each segment and rebuilds those that are
@@ -55,7 +55,7 @@ func (l *Log) makeIndex(seg *sealedSegment, rows []Row, names *Names) (*Index, e
 func (l *Log) loadIndexes(segs []sealedSegment, unread int) error {
 	for i := range segs {
 		seg := &segs[i]
-		x, err := openIndex(l.disk, l.opts.Dir, seg)
+		x, err := openIndex(l.disk, l.opts.Dir, seg, &l.indexes)
 		if err == nil && i >= unread {
 			if err = x.check(); err != nil {
 				x.close()
@@ -69,7 +69,7 @@ func (l *Log) loadIndexes(segs []sealedSegment, unread int) error {
 		if err != nil {
 			return err
 		}
-		l.segments.add(&segment{sealedSegment: *seg, index: x})
+		l.segments.add(&segment{sealedSegment: *seg, file: l.file(seg.number), index: x})
 	}
 	return nil
 }

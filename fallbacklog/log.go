@@ -41,7 +41,8 @@ type Log struct {
 	behind  sync.WaitGroup // indexing and background verification
 
 	segments segments
-	files    files
+	files    files // of segments
+	indexes  files
 
 	durable  atomic.Uint64 // Position up to which everything may be read
 	tailMu   sync.Mutex
@@ -73,7 +74,7 @@ func Open(opts Options) (*Log, error) {
 	}
 	l.room = sync.NewCond(&l.mu)
 	l.frames.New = func() any { b := make([]byte, 0, 1<<10); return &b }
-	l.files.open = func(n uint32) (disk.File, error) { return l.disk.OpenRead(segmentPath(opts.Dir, n)) }
+	l.files.most, l.indexes.most = maxFiles, opts.IndexFiles
 	if err := l.start(); err != nil {
 		l.segments.close()
 		if l.metrics != nil {
@@ -139,7 +140,14 @@ func (l *Log) start() error {
 }
 
 // begin makes a new active segment known to look-ups and readers.
-func (l *Log) begin(w *writer) { l.segments.add(&segment{sealedSegment: w.seg, live: w.live}) }
+func (l *Log) begin(w *writer) {
+	l.segments.add(&segment{sealedSegment: w.seg, file: l.file(w.seg.number), live: w.live})
+}
+
+// file is segment n, to be read.
+func (l *Log) file(n uint32) *file {
+	return l.files.file(0, func() (disk.File, error) { return l.disk.OpenRead(segmentPath(l.opts.Dir, n)) })
+}
 
 // Append writes the records in one commit, all or none, and returns when they
 // are durable. It sets each record's At, and its Time where that is zero. A ctx
@@ -388,7 +396,6 @@ func (l *Log) Close() error {
 		l.writing.Wait()
 		close(l.sealed)
 		l.behind.Wait()
-		l.files.close()
 		l.segments.close()
 		l.metrics.unregister()
 		l.lock.Close()

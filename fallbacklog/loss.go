@@ -125,23 +125,36 @@ type doubts struct {
 	count int64
 }
 
-// doubtSpans is how many ranges of ids are looked at one after the other: the rows
-// of one range are in memory at a time.
-const doubtSpans = 1024
+// Ranges of ids are looked at one after the other, and the rows of one are in memory
+// at a time: about spanRows of them, and more of a log that has more than they and
+// maxSpans can hold.
+const (
+	spanRows = 4096
+	maxSpans = 1024
+)
 
 func (d *doubts) cast(ctx context.Context) error {
 	indexes := d.log.Indexes()
+	var all int64
+	for _, x := range indexes {
+		all += x.Rows()
+	}
+	spans := 1
+	for spans < maxSpans && all > int64(spans)*spanRows {
+		spans *= 2
+	}
 	var rows []Row
-	for span := range uint16(doubtSpans) {
+	for span := range spans {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var from [16]byte
 		var to *[16]byte
-		binary.BigEndian.PutUint16(from[:], span<<6)
-		if span < doubtSpans-1 {
+		width := 1 << 16 / spans
+		binary.BigEndian.PutUint16(from[:], uint16(span*width))
+		if span < spans-1 {
 			to = new([16]byte)
-			binary.BigEndian.PutUint16(to[:], (span+1)<<6)
+			binary.BigEndian.PutUint16(to[:], uint16((span+1)*width))
 		}
 		rows = rows[:0]
 		for _, x := range indexes {

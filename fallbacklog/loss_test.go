@@ -1,8 +1,12 @@
 package fallbacklog_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +127,57 @@ func TestWhatARepairLostLeavesOrdersInDoubt(t *testing.T) {
 			t.Fatalf("start %d: the order has %d records, after the first it had %d", start, len(s.Records), records)
 		}
 		records = len(s.Records)
+	}
+}
+
+// Of so many orders that they are looked at in several ranges of ids none is passed
+// over and none comes twice, those with the first and the last id of a range included.
+func TestALossPutsEveryOrderInDoubtOnce(t *testing.T) {
+	t.Parallel()
+	const orders = 2 * fallbacklog.SpanRows
+	d := crashdisk.New(8)
+	l, err := fallbacklog.Open(small(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]gift.OrderID, orders)
+	var recs []*fallbacklog.Record
+	for n := range ids {
+		binary.BigEndian.PutUint16(ids[n][:], uint16(n*(1<<16/orders)))
+		if n%2 == 1 {
+			copy(ids[n][2:], bytes.Repeat([]byte{0xff}, 14))
+		}
+		c := gift.ClaimID(ids[n])
+		c[15] ^= 1
+		recs = append(recs, &fallbacklog.Record{Kind: fallbacklog.Claimed, Time: when, Claim: &gift.Claim{ID: c, Campaign: "c", User: "u", Orders: []gift.Order{{ID: ids[n], Partner: "p"}}}})
+	}
+	for some := range slices.Chunk(recs, 1000) {
+		if err := l.Append(t.Context(), some...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lost := &fallbacklog.Record{Kind: fallbacklog.Switched, Time: when, Switch: &fallbacklog.Switch{Name: "s", Mode: "automatic"}}
+	if err := errors.Join(l.Append(t.Context(), lost), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.FlipBit(segmentFile(int(lost.At.Segment())), int64(lost.At.Offset())+20, 1); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := fallbacklog.Repair(d, "log", fallbacklog.Reached{}); err != nil || len(done) != 1 {
+		t.Fatalf("Repair did %+v, %v", done, err)
+	}
+	l = openLog(t, small(d))
+	if losses, err := l.Losses(); err != nil || len(losses) != 1 || losses[0].Doubts != orders {
+		t.Fatalf("losses are %+v, %v, want %d orders in doubt", losses, err, orders)
+	}
+	for _, id := range ids {
+		rows, err := l.Lookup(id)
+		if err != nil || len(rows) != 2 || rows[1].Kind != fallbacklog.Unknown {
+			t.Fatalf("order %v has the rows %+v, %v, want its claim and one more that it is unknown", id, rows, err)
+		}
 	}
 }
 

@@ -16,6 +16,10 @@ const (
 	MaxSegment = 256 << 20
 )
 
+// maxIndexFiles is how many indexes are held open unless told otherwise. A process
+// has one log, and may have one archive, and often no more than 1,024 files.
+const maxIndexFiles = 256
+
 // Options configure a log. Dir and Node are required; zero values of the rest
 // are replaced by the defaults named.
 type Options struct {
@@ -36,6 +40,9 @@ type Options struct {
 	// VerifyBytes is how much of the newest sealed segments Open reads through
 	// before it returns; the rest is read in the background. Default 4 GiB.
 	VerifyBytes int64
+	// IndexFiles is how many indexes of segments are held open at most, the newest
+	// ones; a look-up opens the others for a moment. Default 256.
+	IndexFiles int
 	// Reached is a place that the log is known to have reached. Where it ends
 	// before, its end is missing: Open says so and changes nothing.
 	Reached Reached
@@ -82,6 +89,12 @@ func (o *Options) complete() error {
 	}
 	if o.VerifyBytes == 0 {
 		o.VerifyBytes = 4 << 30
+	}
+	if o.IndexFiles == 0 {
+		o.IndexFiles = maxIndexFiles
+	}
+	if o.IndexFiles < 0 {
+		return fmt.Errorf("a log cannot hold %d indexes open", o.IndexFiles)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 )
 
 const readChunk = 128 << 10
@@ -15,7 +16,8 @@ type Reader struct {
 	next   Position // of the frame that is read next
 	placed bool     // a frame has been read, so that next is a frame's beginning
 	want   uint32   // bit set of kinds
-	held   *heldFile
+	held   *file    // the segment that is being read; nil where there is none
+	src    io.ReaderAt
 	buf    []byte // bytes of the segment from next on
 	room   []byte
 }
@@ -91,9 +93,10 @@ func (r *Reader) frame(ctx context.Context) (kind byte, payload []byte, at Posit
 		return 0, nil, 0, fmt.Errorf("position %v: %w", r.next, ErrNotFound)
 	}
 	if r.held == nil {
-		if r.held, err = r.log.files.acquire(n); err != nil {
+		if r.src, err = seg.file.acquire(); err != nil {
 			return 0, nil, 0, err
 		}
+		r.held = seg.file
 	}
 	for {
 		var why string
@@ -143,7 +146,7 @@ func (r *Reader) fill(ctx context.Context) (more bool, err error) {
 	if end := r.log.End(); end.Segment() == r.next.Segment() {
 		to = min(to, had+int(end.Offset()-min(from, end.Offset())))
 	}
-	got, err := readFull(r.held, r.room[had:to], int64(from))
+	got, err := readFull(r.src, r.room[had:to], int64(from))
 	r.buf = r.room[:had+got]
 	return got > 0, err
 }
@@ -176,8 +179,8 @@ func (r *Reader) corrupt(at Position, why string) error {
 
 func (r *Reader) release() {
 	if r.held != nil {
-		r.log.files.release(r.held)
-		r.held = nil
+		r.held.release()
+		r.held, r.src = nil, nil
 	}
 	r.buf = nil
 }

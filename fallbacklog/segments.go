@@ -10,6 +10,7 @@ import (
 // it is sealed and indexed. It does not change.
 type segment struct {
 	sealedSegment // the footer is set once the segment is indexed
+	file          *file
 	live          *live
 	index         *Index
 }
@@ -56,7 +57,8 @@ func (s *segments) setIndex(sealed sealedSegment, x *Index) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := append([]*segment(nil), s.all...)
-	all[sealed.number-all[0].number] = &segment{sealedSegment: sealed, index: x}
+	i := sealed.number - all[0].number
+	all[i] = &segment{sealedSegment: sealed, file: all[i].file, index: x}
 	s.all = all
 	if s.indexed != nil {
 		close(s.indexed)
@@ -114,6 +116,7 @@ func (s *segments) sealed() []*segment {
 
 func (s *segments) close() {
 	for _, seg := range s.list() {
+		seg.file.close()
 		if seg.index != nil {
 			seg.index.close()
 		}

@@ -7,8 +7,10 @@ import (
 	"manna/gift"
 )
 
-// Story is where an order stands, told by its records. Live lanes, recovery and
-// readers all build it with Apply, so they cannot disagree.
+// Story is where an order stands, told by its records in one log, or in one order.
+// Live lanes, recovery and readers of a log all build it with Apply. What several
+// nodes' logs come to together ledger.Fold tells, which goes by clocks between them
+// and lets a refusal stand.
 type Story struct {
 	Claim *gift.Claim
 	Order gift.Order

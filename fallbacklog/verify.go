@@ -161,7 +161,7 @@ func verifySegment(d disk.Disk, dir string, info *SegmentInfo, last bool) (damag
 // verifyIndex compares an index with the rows that its segment's records make. One
 // that is missing, or was made for another content, is rebuilt by the next Open.
 func verifyIndex(d disk.Disk, dir string, seg *sealedSegment, rows []Row, names *Names) error {
-	x, err := openIndex(d, dir, seg)
+	x, err := openIndex(d, dir, seg, &files{most: 1})
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStaleIndex) {
 		return nil
 	}

@@ -58,7 +58,7 @@ func (s shard) compare(t shard) int {
 }
 
 var (
-	// errNoTopic: the name server knows no such topic.
+	// errNoTopic: no name server knows such a topic.
 	errNoTopic = errors.New("no such topic")
 	// errFewQueues: a topic was made with too few queues.
 	errFewQueues = errors.New("it was made with too few")
@@ -118,9 +118,12 @@ type routeData struct {
 	} `json:"queueDatas"`
 }
 
-// ofRoute asks the name servers, one after the other, until one knows.
+// ofRoute asks the name servers, one after the other, until one knows. It is
+// errNoTopic where none does of those that answer: one that was started again knows
+// nothing until the brokers have told it.
 func (c *cluster) ofRoute(ctx context.Context, topic string) (routeData, error) {
 	var failed error
+	unknown := false
 	for _, addr := range c.nameServers {
 		var r routeData
 		one, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -128,7 +131,8 @@ func (c *cluster) ofRoute(ctx context.Context, topic string) (routeData, error) 
 		cancel()
 		switch {
 		case refusal(err) == ansTopicUnknown:
-			return r, errNoTopic
+			unknown = true
+			continue
 		case err == nil:
 			if err = json.Unmarshal(a.body, &r); err == nil {
 				return r, nil
@@ -136,6 +140,9 @@ func (c *cluster) ofRoute(ctx context.Context, topic string) (routeData, error) 
 			err = fmt.Errorf("%s: route of %s: %w: %w", addr, topic, errNotRemoting, err)
 		}
 		failed = errors.Join(failed, fmt.Errorf("name server %w", err))
+	}
+	if unknown {
+		return routeData{}, errNoTopic
 	}
 	return routeData{}, fmt.Errorf("%w; name those that are there: queue: {nameservers: [host:9876]}", failed)
 }

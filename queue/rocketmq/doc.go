@@ -95,11 +95,16 @@
 // Servers that are away at Open, or later, are waited for: Feed fails and is tried
 // again by the feeder, or waits with the breaker; Send fails; Defer keeps; lanes
 // give what they hold in memory and then nothing until they can read again. A name
-// server is needed only to find what is not known yet. What waiting does not mend, a
-// partner's topic that was made with too few queues or may not be written, is that
-// partner's alone: Feed and Send give a queue.LaneRefusedError. Topics that had enough
-// before, and those of brokers that are closed or away, are waited for. Trouble that lasts is logged
-// once a minute with its reason.
+// server is needed only to find what is not known yet: topics that were used before
+// are used on after a failure, unless somebody says that they are gone or closed. Of
+// several name servers each is asked until one knows, for one that was started again
+// knows nothing at first.
+//
+// What waiting does not mend, a partner's topic that was made with too few queues or
+// may not be written, is that partner's alone: Feed and Send give a
+// queue.LaneRefusedError. Topics that had enough before, and those of brokers that are
+// closed or away, are waited for. Trouble that lasts is logged once a minute with its
+// reason.
 //
 // # A store that is lost
 //
@@ -136,8 +141,9 @@
 // Oldest is the lowest of the claim times of the messages at which the group stands
 // and of what may be behind them. Nodes are mixed in a queue, and one that was cut
 // off brings old claims late, so what is behind need not be younger. Therefore each
-// sender stores a mark, before it sends and never more than five seconds before,
-// that is not above the times of what it sends. What was stored after t is covered
+// sender stores a mark, never more than five seconds before it begins to send, that is
+// not above the times of what it sends; what has waited at the breaker follows another
+// one. What was stored after t is covered
 // by the lowest mark that was stored since a minute and a bit before t.
 //
 // OldestDue is found in the same way over the topic soon; and it is at most ten

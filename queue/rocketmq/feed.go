@@ -1,6 +1,7 @@
 package rocketmq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 
+	"manna/breaker"
 	"manna/fallbacklog"
 	"manna/gift"
 	"manna/queue"
@@ -59,6 +61,7 @@ type parcelled struct {
 	topic  string
 	msgs   []*primitive.Message
 	orders []gift.OrderID
+	oldest time.Time // of their claims
 	bytes  int
 }
 
@@ -82,8 +85,8 @@ func (q *Queue) Feed(ctx context.Context, msgs []*queue.Message) error {
 	}
 	// Before anything is sent: whoever feeds leaves these out and feeds the rest
 	// again, which is stored once then.
-	if _, err := q.willing(ctx, msgs); err != nil {
-		return err
+	if _, refused, err := q.willing(ctx, msgs); refused != nil || err != nil {
+		return cmp.Or(refused, err)
 	}
 	return q.sendAll(ctx, waits, msgs, time.Time{}, firsts)
 }
@@ -102,40 +105,43 @@ func (q *Queue) Send(ctx context.Context, msgs ...*queue.Message) error {
 	if err := q.marks.cover(ctx, fails, dueTimes, now.Add(-markMargin)); err != nil {
 		return err
 	}
-	msgs, refused := q.willing(ctx, msgs)
-	return errors.Join(refused, q.sendAll(ctx, fails, msgs, now, soon))
+	msgs, refused, err := q.willing(ctx, msgs)
+	return errors.Join(refused, err, q.sendAll(ctx, fails, msgs, now, soon))
 }
 
-// willing leaves out the messages of lanes that the cluster refuses for good, and
-// says of each why.
-func (q *Queue) willing(ctx context.Context, msgs []*queue.Message) ([]*queue.Message, error) {
-	var refused error
+// willing sees to the topics of messages, and leaves out those whose topics are not
+// there: refused says which lanes the cluster refuses for good, err what failed of the
+// others.
+func (q *Queue) willing(ctx context.Context, msgs []*queue.Message) (taken []*queue.Message, refused, err error) {
 	seen := make(map[string]bool) // whether it takes the partner's
 	for _, m := range msgs {
 		partner := m.Order.Partner
 		if _, known := seen[partner]; known {
 			continue
 		}
-		t, err := topicsOf(q.opts.Group, partner)
-		lasting := err != nil
-		if err == nil {
-			err = q.provide(ctx, t)
-			lasting = isLasting(err)
+		t, failed := topicsOf(q.opts.Group, partner)
+		lasting := failed != nil
+		if failed == nil {
+			failed = q.provide(ctx, t)
+			lasting = isLasting(failed)
 		}
-		if seen[partner] = !lasting; lasting {
-			refused = errors.Join(refused, &queue.LaneRefusedError{Partner: partner, Err: err})
+		seen[partner] = failed == nil
+		switch {
+		case lasting:
+			refused = errors.Join(refused, &queue.LaneRefusedError{Partner: partner, Err: failed})
+		case failed != nil:
+			err = errors.Join(err, fmt.Errorf("lane %s: %w", partner, failed))
 		}
 	}
-	if refused == nil {
-		return msgs, nil
+	if refused == nil && err == nil {
+		return msgs, nil, nil
 	}
-	taken := make([]*queue.Message, 0, len(msgs))
 	for _, m := range msgs {
 		if seen[m.Order.Partner] {
 			taken = append(taken, m)
 		}
 	}
-	return taken, refused
+	return taken, refused, err
 }
 
 // sendAll sends messages, all to be received at due, a few requests at a time, and
@@ -145,7 +151,7 @@ func (q *Queue) sendAll(ctx context.Context, p patience, msgs []*queue.Message, 
 	var work sync.WaitGroup
 	var mu sync.Mutex // guards failed
 	var failed error
-	err := q.pack(ctx, msgs, due, k, func(r *parcelled) {
+	err := q.pack(msgs, due, k, func(r *parcelled) {
 		slots <- struct{}{}
 		work.Go(func() {
 			defer func() { <-slots }()
@@ -162,7 +168,7 @@ func (q *Queue) sendAll(ctx context.Context, p patience, msgs []*queue.Message, 
 
 // pack makes requests of messages, each lane's in their order, and gives each away as
 // soon as it is full. After an error some have been given away, and the rest is not.
-func (q *Queue) pack(ctx context.Context, msgs []*queue.Message, due time.Time, k kind, give func(*parcelled)) (err error) {
+func (q *Queue) pack(msgs []*queue.Message, due time.Time, k kind, give func(*parcelled)) (err error) {
 	open := make(map[string]*parcelled)
 	var claim *gift.Claim
 	var encoded, room []byte
@@ -182,12 +188,15 @@ func (q *Queue) pack(ctx context.Context, msgs []*queue.Message, due time.Time, 
 			r = nil
 		}
 		if r == nil {
-			if r, err = q.parcel(ctx, m, k); err != nil {
+			if r, err = q.parcel(m, k); err != nil {
 				return err
 			}
 			open[m.Order.Partner] = r
 		}
 		r.msgs, r.orders, r.bytes = append(r.msgs, out), append(r.orders, m.Order.ID), r.bytes+size
+		if m.Claim.ClaimedAt.Before(r.oldest) {
+			r.oldest = m.Claim.ClaimedAt
+		}
 	}
 	for _, r := range open {
 		give(r)
@@ -195,21 +204,30 @@ func (q *Queue) pack(ctx context.Context, msgs []*queue.Message, due time.Time, 
 	return nil
 }
 
-// parcel begins a request for a message's lane, whose topics it sees to.
-func (q *Queue) parcel(ctx context.Context, m *queue.Message, k kind) (*parcelled, error) {
+// parcel begins a request for a message's lane.
+func (q *Queue) parcel(m *queue.Message, k kind) (*parcelled, error) {
 	t, err := topicsOf(q.opts.Group, m.Order.Partner)
 	if err != nil {
 		return nil, &queue.RefusedError{Order: m.Order.ID, Err: err}
 	}
-	return &parcelled{lane: t, topic: t.of[k]}, q.provide(ctx, t)
+	return &parcelled{lane: t, topic: t.of[k], oldest: m.Claim.ClaimedAt}, nil
 }
 
 // sendOne sends one request. Where the broker takes none of this size, it is
 // halved; what is still too large alone is refused.
 func (q *Queue) sendOne(ctx context.Context, p patience, r *parcelled) error {
-	err := q.sender.send(ctx, p, r.topic, r.msgs...)
+	err := q.sender.send(ctx, fails, r.topic, r.msgs...)
+	for p == waits && errors.Is(err, breaker.ErrOpen) {
+		// The breaker may be held for hours, and the mark is too old then. So another
+		// mark waits there, and the messages follow it.
+		q.marks.renew()
+		if err := q.marks.cover(ctx, p, claimTimes, r.oldest); err != nil {
+			return err
+		}
+		err = q.sender.send(ctx, fails, r.topic, r.msgs...)
+	}
 	if !errors.Is(err, errTooLarge) {
-		if err != nil && !q.missed(r.lane, err) {
+		if err != nil && !errors.Is(err, breaker.ErrOpen) && !q.missed(r.lane, err) {
 			q.topics.doubt(r.lane.of[0])
 		}
 		return err
@@ -218,7 +236,7 @@ func (q *Queue) sendOne(ctx context.Context, p patience, r *parcelled) error {
 		return &queue.RefusedError{Order: r.orders[0], Err: err}
 	}
 	half := len(r.msgs) / 2
-	first := &parcelled{lane: r.lane, topic: r.topic, msgs: r.msgs[:half], orders: r.orders[:half]}
-	second := &parcelled{lane: r.lane, topic: r.topic, msgs: r.msgs[half:], orders: r.orders[half:]}
+	first := &parcelled{lane: r.lane, topic: r.topic, msgs: r.msgs[:half], orders: r.orders[:half], oldest: r.oldest}
+	second := &parcelled{lane: r.lane, topic: r.topic, msgs: r.msgs[half:], orders: r.orders[half:], oldest: r.oldest}
 	return errors.Join(q.sendOne(ctx, p, first), q.sendOne(ctx, p, second))
 }

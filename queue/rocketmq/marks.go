@@ -19,8 +19,7 @@ const (
 	// markSlack is how far a mark is below what was asked for, so that messages
 	// that are nearly in order share one.
 	markSlack = 10 * time.Second
-	// markMargin is what clocks of brokers may differ, and a request may be on its
-	// way.
+	// markMargin is what clocks of brokers may differ, and a batch may be on its way.
 	markMargin = time.Minute
 	// maxMarks bounds what is kept of the marks that were read.
 	maxMarks = 1 << 16
@@ -47,7 +46,8 @@ const (
 // Messages of several nodes are mixed in a queue, and one that was cut off for a
 // while brings old claims late: the message at which a lane stands need not be
 // the oldest. Therefore whoever sends has a mark stored before, never more than
-// markEvery before, that is not above the times of what it sends. So what was
+// markEvery before it begins, that is not above the times of what it sends; and
+// another one, where it had to wait at the breaker meanwhile. So what was
 // stored at t or later is not older than the lowest mark stored since
 // t − markEvery − markMargin.
 type marks struct {

@@ -16,7 +16,8 @@ import (
 // Options configure a queue. NameServers, Group and Node are required; zero
 // values of the rest are replaced by the defaults named.
 type Options struct {
-	// NameServers are host:port addresses; any one that answers will do.
+	// NameServers are host:port addresses. They are asked in turn until one knows,
+	// so any of them may be away, or have been started a moment ago.
 	NameServers []string
 	// Group begins the names of all topics and of the consumer groups. Two
 	// installations on one cluster have different groups.

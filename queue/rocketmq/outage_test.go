@@ -148,6 +148,53 @@ func TestNothingIsLostInOutages(t *testing.T) {
 	n.cancel()
 }
 
+// TestTheBrokerIsBackBeforeTheNameServer: what has failed with both away works again
+// once the broker does, for all of it is known.
+func TestTheBrokerIsBackBeforeTheNameServer(t *testing.T) {
+	r := newRig(t)
+	q := r.open("a", 1)
+	l := r.lane(q, "midas")
+	msgs := r.claims(4, "midas")
+	r.feed(q, msgs[0])
+	if err := q.Send(t.Context(), msgs[3]); err != nil {
+		t.Fatal(err)
+	}
+	r.ack(l, r.receive(l))
+	r.ack(l, r.receive(l))
+
+	r.servers.Pause(engines.Broker)
+	r.servers.Kill(engines.NameServer)
+	if err := q.Feed(t.Context(), msgs[1:2]); err == nil {
+		t.Error("fed without a broker")
+	}
+	r.log.await(t, 1, "WARN cannot ask who shares the lane")
+	r.servers.Resume(engines.Broker)
+	try := func(what string, do func() error) {
+		t.Helper()
+		for deadline := time.Now().Add(patience / 2); ; {
+			err := do()
+			if err == nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s with the name server away: %v", what, err)
+			}
+			time.Sleep(20 * time.Millisecond) // as a feeder does
+		}
+	}
+	try("feed", func() error { return q.Feed(t.Context(), msgs[1:2]) })
+	try("send", func() error { return q.Send(t.Context(), msgs[2]) })
+	r.log.await(t, 1, "over: cannot ask who shares the lane")
+	missing := map[gift.OrderID]bool{msgs[1].Order.ID: true, msgs[2].Order.ID: true}
+	for len(missing) > 0 { // what was fed without an answer may come twice
+		m := r.receive(l)
+		delete(missing, m.Order.ID)
+		r.ack(l, m)
+	}
+	r.servers.Start(engines.NameServer)
+	r.servers.Start(engines.Broker) // returns when the name server has heard of it
+}
+
 // empties waits until nothing of a lane is left, letting go of what still comes.
 func (n *night) empties(partner string) {
 	n.Helper()

@@ -14,7 +14,7 @@ type standing uint8
 const (
 	unseen   standing = iota // nothing
 	present                  // they are there
-	doubtful                 // they were, and something has failed
+	doubtful                 // they were, and something has failed: they are used while nobody can say more
 	missing                  // they were, and a server knows nothing of one
 )
 
@@ -51,7 +51,8 @@ func (p *provision) settle(topic string, was, is standing) {
 }
 
 // provide sees to it that topics are there with so many queues each. It asks nobody
-// while nothing speaks against it.
+// while nothing speaks against it, and is content with topics that were there where
+// nobody can be asked: their brokers may be well while all name servers are away.
 func (p *provision) provide(ctx context.Context, queues int, topics ...string) error {
 	if p.standing(topics[0]) == present {
 		return nil
@@ -62,20 +63,23 @@ func (p *provision) provide(ctx context.Context, queues int, topics ...string) e
 	if was == present {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	within, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	see := p.cluster.provide
 	if was == missing {
 		see = p.cluster.complete
 	}
 	for _, topic := range topics {
-		made, err := see(ctx, topic, queues)
+		made, err := see(within, topic, queues)
 		if was != unseen && len(made) > 0 {
 			p.logger.Error("a topic was gone and is made anew: the broker has lost its store, or somebody has removed the topic; the reconciler finds which orders were in it and brings them back (manna reconcile)",
 				"topic", topic, "brokers", strings.Join(made, ", "))
 		}
 		if was != unseen && errors.Is(err, errFewQueues) {
 			continue // it had enough: a broker is away
+		}
+		if err != nil && was == doubtful && ctx.Err() == nil && !isLasting(err) && !isGone(err) {
+			break // the next failure is a new doubt
 		}
 		if err != nil {
 			return err

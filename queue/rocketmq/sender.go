@@ -49,7 +49,8 @@ type sender struct {
 	sick   map[string]time.Time // brokers to be passed over until then
 }
 
-// targets are the queues of a topic that can be written, taken in turn.
+// targets are the queues of a topic that can be written, taken in turn. Which ones
+// does not change; the rest is guarded by sender.mu.
 type targets struct {
 	shards []shard
 	turn   int
@@ -164,35 +165,59 @@ func (s *sender) admit(ctx context.Context, p patience) (*breaker.Call, error) {
 
 // target picks the next queue of a topic.
 func (s *sender) target(topic string) (shard, error) {
-	s.mu.Lock()
-	t := s.routes[topic]
-	s.mu.Unlock()
-	if t == nil || time.Since(t.asked) > routeAge {
-		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
-		shards, err := s.cluster.shards(ctx, topic, permWrite)
-		cancel()
-		switch {
-		case err == nil && len(shards) > 0:
-			t = &targets{shards: shards, asked: time.Now()}
-		case t != nil: // what was true a while ago will do while nobody can be asked
-			t = &targets{shards: t.shards, turn: t.turn, asked: time.Now()}
-		case err == nil:
-			return shard{}, fmt.Errorf("topic %s: no queue of it can be written just now", topic)
-		default:
+	for {
+		s.mu.Lock()
+		known := s.routes[topic]
+		if known != nil && time.Since(known.asked) <= routeAge {
+			defer s.mu.Unlock()
+			return s.next(known), nil
+		}
+		s.mu.Unlock()
+		found, err := s.route(topic, known)
+		if err != nil {
 			return shard{}, err
 		}
+		s.mu.Lock()
+		if s.routes[topic] == known {
+			defer s.mu.Unlock()
+			if known != nil {
+				found.turn = known.turn
+			}
+			s.routes[topic] = found
+			return s.next(found), nil
+		}
+		// They have been asked for, or unlearned, since.
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.routes[topic] = t
+}
+
+// route asks for the queues of a topic. What was known a while ago will do while
+// nobody can be asked.
+func (s *sender) route(topic string, known *targets) (*targets, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	shards, err := s.cluster.shards(ctx, topic, permWrite)
+	switch {
+	case err == nil && len(shards) > 0:
+		return &targets{shards: shards, asked: time.Now()}, nil
+	case known != nil:
+		return &targets{shards: known.shards, asked: time.Now()}, nil
+	case err == nil:
+		err = fmt.Errorf("topic %s: no queue of it can be written just now", topic)
+	}
+	return nil, err
+}
+
+// next takes a turn, and passes over brokers that have just failed. It requires s.mu.
+func (s *sender) next(t *targets) shard {
 	for range t.shards {
 		t.turn++
 		to := t.shards[t.turn%len(t.shards)]
 		if !time.Now().Before(s.sick[to.broker]) {
-			return to, nil
+			return to
 		}
 	}
-	return t.shards[t.turn%len(t.shards)], nil
+	return t.shards[t.turn%len(t.shards)]
 }
 
 // unlearn has a topic's queues asked for again, and nothing sent to those known so far.

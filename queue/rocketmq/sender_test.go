@@ -23,11 +23,12 @@ type answers struct {
 	sending         chan struct{} // a message for each send that has begun, if it is not nil
 	go_             chan struct{} // each send waits for one, if it is not nil
 	brokers         []string      // to which messages went
+	topics          []string      // in which they were put
 }
 
 // SendSync implements client.Producer.
 func (a *answers) SendSync(_ context.Context, msgs ...*primitive.Message) (*primitive.SendResult, error) {
-	a.brokers = append(a.brokers, msgs[0].Queue.BrokerName)
+	a.brokers, a.topics = append(a.brokers, msgs[0].Queue.BrokerName), append(a.topics, msgs[0].Topic)
 	if a.sending != nil {
 		a.sending <- struct{}{}
 		<-a.go_
@@ -147,5 +148,60 @@ func TestSendersAreWaitedFor(t *testing.T) {
 	}
 	if err := <-closed; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTargetsAreShared: many take turns while brokers fail and queues are asked for. It
+// is the race detector's.
+func TestTargetsAreShared(t *testing.T) {
+	s := newTestSender(&answers{}, nil)
+	var work sync.WaitGroup
+	for range 4 {
+		work.Go(func() {
+			for range 200 {
+				to, err := s.target("t")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s.failed(to)
+			}
+		})
+	}
+	work.Wait()
+}
+
+// TestUnlearnedTargetsStayUnlearned: who has been asking for a topic's queues since
+// before does not bring those back that the broker has lost.
+func TestUnlearnedTargetsStayUnlearned(t *testing.T) {
+	asked, go_ := make(chan struct{}), make(chan frame)
+	addr := serve(t, func(frame) frame {
+		asked <- struct{}{}
+		return <-go_
+	})
+	w := newWire(func(frame) {})
+	t.Cleanup(w.close)
+	s := newTestSender(&answers{}, nil)
+	s.cluster = &cluster{wire: w, nameServers: []string{addr}}
+	s.failed(s.routes["t"].shards[0])
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.target("t")
+		done <- err
+	}()
+	<-asked
+	s.unlearn("t")
+	go_ <- frame{Code: 1, Remark: "system busy"}
+	select {
+	case <-asked:
+		go_ <- frame{Code: ansTopicUnknown}
+	case err := <-done:
+		t.Fatalf("the old queues are used: %v", err)
+	}
+	if err := <-done; !errors.Is(err, errNoTopic) {
+		t.Errorf("got %v, want errNoTopic", err)
+	}
+	if s.routes["t"] != nil {
+		t.Errorf("the old queues are back: %+v", s.routes["t"])
 	}
 }

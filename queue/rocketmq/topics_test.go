@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,8 +21,10 @@ func serve(t *testing.T, answer func(frame) frame) (addr string) {
 		t.Fatal(err)
 	}
 	var work sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() {
 		l.Close()
+		cancel()
 		work.Wait()
 	})
 	work.Go(func() {
@@ -30,6 +33,7 @@ func serve(t *testing.T, answer func(frame) frame) (addr string) {
 			return
 		}
 		defer conn.Close()
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
 		for {
 			f, _, err := readFrame(conn)
 			if err != nil {
@@ -56,6 +60,7 @@ type brokersWithTopic struct {
 	addrs map[string]string // by name
 	route map[string]int    // how many queues the name server says that each has
 	has   map[string]int    // how many it has
+	perm  int               // the topic's; 0: to be read and written
 }
 
 // cluster is what asks them and their name server.
@@ -94,10 +99,14 @@ func (s *brokersWithTopic) asNameServer(f frame) frame {
 	if len(route) == 0 {
 		return frame{Code: ansTopicUnknown}
 	}
+	perm := permRead | permWrite
+	if s.perm != 0 && f.Fields["topic"] != everyBrokersTopic {
+		perm = s.perm
+	}
 	var addrs, queues []string
 	for name, n := range route {
 		addrs = append(addrs, fmt.Sprintf(`{"brokerName":%q,"cluster":"c","brokerAddrs":{"0":%q}}`, name, s.addrs[name]))
-		queues = append(queues, fmt.Sprintf(`{"brokerName":%q,"readQueueNums":%d,"writeQueueNums":%d,"perm":6}`, name, n, n))
+		queues = append(queues, fmt.Sprintf(`{"brokerName":%q,"readQueueNums":%d,"writeQueueNums":%d,"perm":%d}`, name, n, n, perm))
 	}
 	return frame{body: fmt.Appendf(nil, `{"brokerDatas":[%s],"queueDatas":[%s]}`, strings.Join(addrs, ","), strings.Join(queues, ","))}
 }
@@ -148,6 +157,48 @@ func TestTopicsAreMadeAnewWhereTheyAreGone(t *testing.T) {
 				t.Errorf("told is %q, want one error with %q", lines, c.told)
 			}
 		})
+	}
+}
+
+// TestDoubtfulTopicsAreUsed while nobody can say more: the brokers may be well while
+// the name servers are away.
+func TestDoubtfulTopicsAreUsed(t *testing.T) {
+	lasting := &brokersWithTopic{route: map[string]int{"a": 6, "b": 6}, has: map[string]int{"a": 6, "b": 6}, perm: permRead}
+	w := newWire(func(frame) {})
+	t.Cleanup(w.close)
+	at := func(addr string) *cluster { return &cluster{wire: w, nameServers: []string{addr}} }
+	for name, c := range map[string]struct {
+		cluster *cluster
+		was     standing
+		want    error
+	}{
+		"the name server is away":              {at(nobody(t)), doubtful, nil},
+		"it has been started again":            {at(serve(t, func(frame) frame { return frame{Code: ansTopicUnknown} })), doubtful, nil},
+		"it says that they are closed":         {lasting.cluster(t), doubtful, errClosedTopic},
+		"they were never seen":                 {at(nobody(t)), unseen, ErrAway},
+		"a broker has lost them":               {at(nobody(t)), missing, ErrAway},
+		"nobody knows who has lost them where": {at(serve(t, func(frame) frame { return frame{Code: ansTopicUnknown} })), missing, ErrAway},
+	} {
+		p := newProvision(c.cluster, slog.New(slog.DiscardHandler))
+		p.known["t"] = c.was
+		if err := p.provide(t.Context(), 4, "t"); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		want := c.was
+		if c.want == nil {
+			want = present
+		}
+		if got := p.standing("t"); got != want {
+			t.Errorf("%s: standing %d, want %d", name, got, want)
+		}
+	}
+	// Whoever does not wait for the answer does not go on.
+	p := newProvision(at(nobody(t)), slog.New(slog.DiscardHandler))
+	p.known["t"] = doubtful
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.provide(ctx, 4, "t"); err == nil || p.standing("t") != doubtful {
+		t.Errorf("a context that has ended: %v, standing %d", err, p.standing("t"))
 	}
 }
 

@@ -124,6 +124,37 @@ func (c *Cache) copy(sum bucket.Sum) *held {
 	return h
 }
 
+// Copy is a copy that stays until it is released, open or not.
+type Copy struct {
+	cache *Cache
+	held  *held
+}
+
+// Open opens the copy for reading.
+func (c *Copy) Open() (disk.File, error) {
+	return c.cache.opts.Disk.OpenRead(c.cache.path(c.held))
+}
+
+// Release lets the copy go. It is called once.
+func (c *Copy) Release() { c.cache.release(c.held) }
+
+// Hold keeps the copy of an object that has this size and sum, and fetches it where
+// there is none. Errors: ErrInUse; bucket.ErrNotFound; whatever else the bucket and
+// the disk say.
+func (c *Cache) Hold(ctx context.Context, key string, size int64, sum bucket.Sum) (*Copy, error) {
+	c.mu.Lock()
+	h := c.copy(sum)
+	h.users++
+	c.tick++
+	h.used = c.tick
+	c.mu.Unlock()
+	if err := c.mend(ctx, h, key, size); err != nil {
+		c.release(h)
+		return nil, err
+	}
+	return &Copy{c, h}, nil
+}
+
 // File is a copy that is open for reading, and stays until it is closed.
 type File struct {
 	disk.File
@@ -133,52 +164,49 @@ type File struct {
 // Close lets the copy go.
 func (f *File) Close() error { return f.close() }
 
-// File gives the copy of an object that has this size and sum, and fetches it where
-// there is none. Errors: ErrInUse; bucket.ErrNotFound; whatever else the bucket and
-// the disk say.
+// File is Hold of a copy that is to be read at once.
 func (c *Cache) File(ctx context.Context, key string, size int64, sum bucket.Sum) (*File, error) {
-	c.mu.Lock()
-	h := c.copy(sum)
-	h.users++
-	c.tick++
-	h.used = c.tick
-	c.mu.Unlock()
-	f, err := c.open(ctx, h, key, size)
+	h, err := c.Hold(ctx, key, size, sum)
 	if err != nil {
-		c.release(h)
+		return nil, err
+	}
+	f, err := h.Open()
+	if err != nil {
+		h.Release()
 		return nil, err
 	}
 	close := sync.OnceValue(func() error {
 		err := f.Close()
-		c.release(h)
+		h.Release()
 		return err
 	})
 	return &File{f, close}, nil
 }
 
-// open opens a copy, after it has made it sound.
-func (c *Cache) open(ctx context.Context, h *held, key string, size int64) (disk.File, error) {
+// mend makes a copy sound.
+func (c *Cache) mend(ctx context.Context, h *held, key string, size int64) error {
 	select {
 	case <-h.turn:
 		defer func() { h.turn <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	if !h.sound {
 		if err := c.check(h); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if !h.sound {
-		if err := c.reserve(h, size); err != nil {
-			return nil, err
-		}
-		if err := c.fetch(ctx, h, key); err != nil {
-			return nil, err
-		}
-		h.sound = true
+	if h.sound {
+		return nil
 	}
-	return c.opts.Disk.OpenRead(c.path(h))
+	if err := c.reserve(h, size); err != nil {
+		return err
+	}
+	if err := c.fetch(ctx, h, key); err != nil {
+		return err
+	}
+	h.sound = true
+	return nil
 }
 
 func (c *Cache) path(h *held) string { return filepath.Join(c.opts.Dir, h.sum.String()) }
