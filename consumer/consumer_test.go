@@ -33,15 +33,24 @@ func TestPromisesHoldWhateverThePartnerDoes(t *testing.T) {
 		"says 429 with Retry-After":                 {partnertest.Script{Dedupe: true, TooMany: 0.2, RetryAfter: 1000 * ms, FaultCalls: 1}, seat{idempotent: true}, false},
 		"drips its answer, dedupes":                 {partnertest.Script{Dedupe: true, Drip: 0.1, FaultCalls: 1}, seat{idempotent: true}, false},
 		"is down for a while":                       {partnertest.Script{Dedupe: true, Down: []partnertest.Window{{After: 0, For: 600 * ms, By: partnertest.DownRefuse}}}, seat{idempotent: true}, false},
-		"resets for a while, neither dedupes":       {partnertest.Script{Down: []partnertest.Window{{After: 50 * ms, For: 300 * ms, By: partnertest.DownReset}}}, seat{}, true},
+		"resets for a while, neither dedupes":       {partnertest.Script{Latency: partnertest.Span{Min: 50 * ms, Max: 50 * ms}, Down: []partnertest.Window{{After: 50 * ms, For: 300 * ms, By: partnertest.DownReset}}}, seat{rate: 200}, true},
 		"wants another key than we have, 401 first": {partnertest.Script{Dedupe: true, Answer: 401}, seat{idempotent: true, retry: []time.Duration{10 * time.Millisecond}, openFor: 5 * time.Millisecond}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.partner("p", row.script, row.seat)
+			p := w.partner("p", row.script, row.seat)
 			orders := w.claim(120, "p")
 			w.run()
+			if down := row.script.Down; len(down) > 0 && down[0].After > 0 {
+				for p.Books().Arrivals == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				// The time until it is down counts anew, now that calls are under way.
+				if err := p.SetScript(p.Script()); err != nil {
+					t.Fatal(err)
+				}
+			}
 			w.settled(len(orders))
 			v := w.check()
 			if !row.parked && v.Parked > 0 {

@@ -11,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +52,58 @@ type laneJob struct {
 // tellEach is how often a process with a lane says how it stands.
 const tellEach = 50 * time.Millisecond
 
+// laneReport is what a process with a lane says. Times are Unix nanoseconds by the
+// machine's clock.
+type laneReport struct {
+	Quota  *consumer.QuotaStatus
+	Starts []int64    // of calls since the last report
+	Stalls [][2]int64 // from when to when the process was not running, since then
+}
+
+// noting is an adapter that notes when its calls begin.
+type noting struct {
+	delivery.Adapter
+	mu   sync.Mutex
+	seen laneReport
+}
+
+// Grant implements delivery.Adapter.
+func (n *noting) Grant(ctx context.Context, c *gift.Claim, o gift.Order) gift.Outcome {
+	n.mu.Lock()
+	n.seen.Starts = append(n.seen.Starts, time.Now().UnixNano())
+	n.mu.Unlock()
+	return n.Adapter.Grant(ctx, c, o)
+}
+
+// beat notes, as the scripted partner does of itself, when the process does not run.
+func (n *noting) beat(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for last := time.Now().UnixNano(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := time.Now().UnixNano()
+		if now-last > int64(20*time.Millisecond) {
+			n.mu.Lock()
+			n.seen.Stalls = append(n.seen.Stalls, [2]int64{last, now})
+			n.mu.Unlock()
+		}
+		last = now
+	}
+}
+
+// report gives what was noted since it was asked last.
+func (n *noting) report(q *consumer.QuotaStatus) laneReport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.seen
+	r.Quota, n.seen = q, laneReport{}
+	return r
+}
+
 // serveLane has a backlog delivered at a share of the partner's rate, and says on out
 // how it stands, until in ends.
 func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
@@ -82,10 +134,11 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, q.Close(context.Background())) }()
 	const timeout = 10 * time.Second
-	a, err := delivery.NewHTTP(delivery.HTTPOptions{Name: "p", URL: j.Partner + "/grant", Idempotent: true, Timeout: timeout, MaxInFlight: 50})
+	partner, err := delivery.NewHTTP(delivery.HTTPOptions{Name: "p", URL: j.Partner + "/grant", Idempotent: true, Timeout: timeout, MaxInFlight: 50})
 	if err != nil {
 		return err
 	}
+	a := &noting{Adapter: partner}
 	b, err := breaker.New("partner/p", breaker.Settings{Window: time.Minute, FailureRatio: 0.9, MinCalls: 20, OpenFor: time.Second, Timeout: timeout})
 	if err != nil {
 		return err
@@ -107,6 +160,9 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 		defer cancel()
 		io.Copy(io.Discard, in)
 	}()
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	beating.Go(func() { a.beat(ctx) })
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
 	tick := time.NewTicker(tellEach)
@@ -118,7 +174,7 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 		case <-tick.C:
 		}
 		for _, l := range c.Lanes(ctx) {
-			if err := say.Encode(l.Quota); err != nil {
+			if err := say.Encode(a.report(l.Quota)); err != nil {
 				cancel()
 				return errors.Join(err, <-ended)
 			}
@@ -132,9 +188,11 @@ type laneProcess struct {
 	name   string
 	cmd    *exec.Cmd
 	in     io.Closer
-	said   atomic.Pointer[consumer.QuotaStatus]
 	silent chan struct{} // closed when it says nothing any more
 	dead   bool
+
+	mu   sync.Mutex // guards the next field
+	said laneReport // the last status, and all the rest
 }
 
 // startLane starts a process, which ends with the test at the latest.
@@ -144,8 +202,7 @@ func startLane(t *testing.T, j laneJob) *laneProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &laneProcess{t: t, name: j.Name, cmd: exec.Command(os.Args[0]), silent: make(chan struct{})}
-	p.said.Store(&consumer.QuotaStatus{Mode: "not open"})
+	p := &laneProcess{t: t, name: j.Name, cmd: exec.Command(os.Args[0]), silent: make(chan struct{}), said: laneReport{Quota: &consumer.QuotaStatus{Mode: "not open"}}}
 	p.cmd.Env = append(os.Environ(), asLane+"="+string(job))
 	p.cmd.Stderr = os.Stderr
 	in, err := p.cmd.StdinPipe()
@@ -163,11 +220,13 @@ func startLane(t *testing.T, j laneJob) *laneProcess {
 	go func() {
 		defer close(p.silent)
 		for read := json.NewDecoder(out); ; {
-			s := new(consumer.QuotaStatus)
-			if read.Decode(s) != nil {
+			var r laneReport
+			if read.Decode(&r) != nil {
 				return
 			}
-			p.said.Store(s)
+			p.mu.Lock()
+			p.said = laneReport{r.Quota, append(p.said.Starts, r.Starts...), append(p.said.Stalls, r.Stalls...)}
+			p.mu.Unlock()
 		}
 	}()
 	t.Cleanup(p.end)
@@ -197,12 +256,18 @@ func (p *laneProcess) kill() {
 	p.cmd.Wait() // its error is that it was killed
 }
 
+func (p *laneProcess) report() laneReport {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said
+}
+
 // until waits until the lane is in a mode and makes starts in it.
 func (p *laneProcess) until(mode string) {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
 	for first := uint64(0); ; time.Sleep(tellEach) {
-		s := p.said.Load()
+		s := p.report().Quota
 		if s.Mode != mode {
 			first = 0
 		} else if first == 0 {
