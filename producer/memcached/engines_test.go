@@ -27,7 +27,7 @@ func TestGuardOnAServerThatEvicts(t *testing.T) {
 	server := memcachetest.Start(t, "-m", "2") // megabytes, and no -M
 	a, b := open(t, "a", server.Addr), open(t, "b", server.Addr)
 	id := func(n int) gift.ClaimID { return gift.ClaimID{byte(n >> 16), byte(n >> 8), byte(n), 1} }
-	const claims = 15_000
+	const claims = 40_000
 	for n := range claims {
 		if r, err := a.Reserve(t.Context(), id(n), nil, 0); err != nil || !r.Held {
 			t.Fatalf("claim %d: Reserve = %+v, %v, want it held", n, r, err)
