@@ -23,8 +23,12 @@ func (d *delivering) choose(ctx context.Context) step {
 	if c == nil || c.Varies == nil || d.m.Attempts > 0 || d.m.InDoubt || !c.Varies(d.m.Claim) {
 		return d.first()
 	}
+	mine := ledger.Choice{Claim: d.m.Claim.ID, Gift: d.m.Claim.Gift}
+	for _, o := range d.m.Claim.Orders {
+		mine.Orders = append(mine.Orders, o.ID)
+	}
 	for {
-		stands, err := d.choosing.ask(ctx, choiceOf(d))
+		stands, err := d.choosing.ask(ctx, mine)
 		if ctx.Err() == nil {
 			d.c.shared.to(d.logger, err)
 		}
@@ -40,12 +44,4 @@ func (d *delivering) choose(ctx context.Context) step {
 			return nil
 		}
 	}
-}
-
-func choiceOf(d *delivering) ledger.Choice {
-	c := ledger.Choice{Claim: d.m.Claim.ID, Gift: d.m.Claim.Gift}
-	for _, o := range d.m.Claim.Orders {
-		c.Orders = append(c.Orders, o.ID)
-	}
-	return c
 }

@@ -20,7 +20,7 @@ func (t *trouble) to(logger *slog.Logger, err error) {
 	t.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
-		logger.Error("what the cluster's consumers share is not to be had; orders of partners that cannot dedupe wait", "err", err)
+		logger.Error("what the cluster's consumers share is not to be had; orders of partners that cannot dedupe wait, and of claims that may have several gifts", "err", err)
 	case err == nil && before != nil:
 		logger.Info("what the cluster's consumers share is back", "was", before)
 	}

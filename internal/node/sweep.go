@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	// sweepEvery is how often marks are looked through that nobody needs any more.
+	// sweepEvery is how often marks and choices are looked through that nobody needs any
+	// more.
 	sweepEvery = time.Hour
 	// sweepKeep is how long they are kept: longer than any copy of an order can be on
 	// its way, in a broker or on the disk of a node that was away.
@@ -17,9 +18,9 @@ const (
 	sweepOrders, sweepCalls = 5000, 100
 )
 
-// sweep removes marks of attempts, and choices, whose orders have long ended, until ctx ends. A node
-// that has not been heard of since, and is not retired, holds it back: when it is back
-// it may feed what was claimed then.
+// sweep removes marks of attempts, and choices of gifts, whose orders have long ended,
+// until ctx ends. A node that has not been heard of since, and is not retired, holds it
+// back: when it is back it may feed what was claimed then.
 func (n *Node) sweep(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
