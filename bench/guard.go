@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// guardTurn is how many claims are made before it is the other's turn.
-	guardTurn = 10_000
+	// guardTurn is how many claims are made before it is the other's turn, and so how
+	// many the guard holds at a time: as a front does whose commits take 10 ms.
+	guardTurn = 1_000
 	// guardParallel is how many calls are under way at a time, and how many
 	// connections both keep.
 	guardParallel = 64

@@ -101,7 +101,10 @@ func (b *Breaker) Allow() (*Call, error) {
 	if err != nil {
 		return nil, b.refusal
 	}
-	c := &Call{breaker: b, done: done, began: time.Now()}
+	c := &Call{breaker: b, done: done}
+	if b.settings.SlowCall > 0 {
+		c.began = time.Now()
+	}
 	if b.state == HalfOpen {
 		b.probe, b.turn = c, false
 		b.arm(b.settings.lease())

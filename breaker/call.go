@@ -19,8 +19,8 @@ const (
 type Call struct {
 	breaker *Breaker
 	done    func(error)
-	began   time.Time
-	ended   bool // guarded by the breaker's mu
+	began   time.Time // zero where nothing was slow then
+	ended   bool      // guarded by the breaker's mu
 }
 
 // Done tells how the call went. The first Done counts, further ones do nothing;
@@ -37,7 +37,7 @@ func (c *Call) end(r Result) {
 	}
 	c.ended = true
 	b := c.breaker
-	slow := b.settings.SlowCall > 0 && time.Since(c.began) > b.settings.SlowCall
+	slow := b.settings.SlowCall > 0 && !c.began.IsZero() && time.Since(c.began) > b.settings.SlowCall
 	switch {
 	case r == Abandoned:
 		c.done(errAbandoned)

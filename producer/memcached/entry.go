@@ -1,6 +1,7 @@
 package memcached
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -27,14 +28,19 @@ func (g *Guard) key(id gift.ClaimID) string {
 // tokenMark ends the incarnation that a token begins with.
 const tokenMark = "."
 
-func reserved(node, token string) string { return "r " + node + " " + token }
+// reserved is the value of a claim that a request of this process holds.
+func (g *Guard) reserved(token uint64) []byte {
+	var room [96]byte
+	return bytes.Clone(strconv.AppendUint(append(room[:0], g.ours...), token, 36))
+}
 
-func recorded(node string, at fallbacklog.Position) string {
-	return "c " + node + " " + strconv.FormatUint(uint64(at), 10)
+// recorded is the value of a claim that is in a node's log.
+func recorded(node string, at fallbacklog.Position) []byte {
+	return fmt.Appendf(nil, "c %s %d", node, uint64(at))
 }
 
 // taken is the value of a slot.
-func taken(id gift.ClaimID) string { return fmt.Sprintf("s %x", id[:]) }
+func taken(id gift.ClaimID) []byte { return fmt.Appendf(nil, "s %x", id[:]) }
 
 // parse reads the value of a claim's key.
 func parse(value string) (entry, error) {

@@ -1,14 +1,13 @@
 package memcached
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"manna/fallbacklog"
@@ -49,18 +48,20 @@ const (
 // goroutines but those of Remind.
 type Guard struct {
 	opts        Options
-	incarnation string // of this process; begins its tokens
-	tokens      atomic.Uint64
+	incarnation string    // of this process; begins its tokens
+	ours        string    // begins the value of every reservation of this process
 	memories    []*memory // of the client's servers
 
-	mu   sync.Mutex // guards held
-	held map[gift.ClaimID]*hold
+	mu     sync.Mutex // guards what follows
+	held   map[gift.ClaimID]hold
+	tokens uint64 // given
+	looks  uint64 // that Remind has taken
 }
 
 // hold is a claim that a request of this process holds, or asks for just now.
 type hold struct {
-	token string
-	since time.Time
+	token uint64
+	looks uint64        // taken before it
 	slot  string        // the key of the slot that it took; "" where none is needed
 	ended chan struct{} // closed when it is no longer held; nil until somebody waits for that
 }
@@ -85,7 +86,8 @@ func New(o Options) (*Guard, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Guard{opts: o, incarnation: rand.Text()[:13], held: make(map[gift.ClaimID]*hold)}
+	g := &Guard{opts: o, incarnation: rand.Text()[:13], held: make(map[gift.ClaimID]hold)}
+	g.ours = "r " + o.Node + " " + g.incarnation + tokenMark
 	for i, address := range o.Client.Servers() {
 		g.memories = append(g.memories, newMemory(&o, i, address))
 	}
@@ -94,24 +96,17 @@ func New(o Options) (*Guard, error) {
 
 // Reserve implements producer.Guard.
 func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.ClaimID, limit int) (producer.Reservation, error) {
-	mine := &hold{token: g.token(), since: time.Now()}
-	g.mu.Lock()
-	if other := g.held[id]; other != nil {
-		defer g.mu.Unlock()
-		if other.ended == nil {
-			other.ended = make(chan struct{})
-		}
-		return producer.Reservation{Busy: other.ended}, nil
+	mine, busy := g.hold(id)
+	if busy != nil {
+		return producer.Reservation{Busy: busy}, nil
 	}
-	g.held[id] = mine
-	g.mu.Unlock()
-
-	r, err := g.take(ctx, id, mine)
+	key, value := g.key(id), g.reserved(mine)
+	r, err := g.take(ctx, id, key, value)
 	r.Unsure = r.Held && !g.memoryOf(id).sure()
 	if err == nil && r.Held && siblings != nil {
-		if err = g.takeSlot(ctx, id, siblings[0], limit, mine); err != nil {
+		if err = g.takeSlot(ctx, id, siblings[0], limit); err != nil {
 			r = producer.Reservation{}
-			g.free(ctx, g.key(id), reserved(g.opts.Node, mine.token))
+			g.free(ctx, key, value)
 		}
 	}
 	// After an error that is no refusal the claim goes on, and is held until it ends.
@@ -121,25 +116,36 @@ func (g *Guard) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.Cl
 	return r, err
 }
 
-// token gives one that no other request has.
-func (g *Guard) token() string {
-	return g.incarnation + tokenMark + strconv.FormatUint(g.tokens.Add(1), 36)
+// hold has a claim held under a token that no other request has. Where it is held
+// already it gives what is closed when that ends.
+func (g *Guard) hold(id gift.ClaimID) (token uint64, busy <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if other, ok := g.held[id]; ok {
+		if other.ended == nil {
+			other.ended = make(chan struct{})
+			g.held[id] = other
+		}
+		return 0, other.ended
+	}
+	g.tokens++
+	g.held[id] = hold{token: g.tokens, looks: g.looks}
+	return g.tokens, nil
 }
 
 // take asks for a claim's key until it has it or knows who does. A server that is slow
 // once is asked once more: a claim that goes on without the guard may be a second one.
-func (g *Guard) take(ctx context.Context, id gift.ClaimID, mine *hold) (producer.Reservation, error) {
-	r, err := g.tryTake(ctx, id, mine)
+func (g *Guard) take(ctx context.Context, id gift.ClaimID, key string, value []byte) (producer.Reservation, error) {
+	r, err := g.tryTake(ctx, id, key, value)
 	if errors.Is(err, memcache.ErrDown) && ctx.Err() == nil {
-		r, err = g.tryTake(ctx, id, mine)
+		r, err = g.tryTake(ctx, id, key, value)
 	}
 	return r, err
 }
 
-func (g *Guard) tryTake(ctx context.Context, id gift.ClaimID, mine *hold) (producer.Reservation, error) {
-	key, value := g.key(id), reserved(g.opts.Node, mine.token)
+func (g *Guard) tryTake(ctx context.Context, id gift.ClaimID, key string, value []byte) (producer.Reservation, error) {
 	for range tries {
-		added := g.opts.Client.Add(ctx, key, []byte(value), g.opts.Lease)
+		added := g.opts.Client.Add(ctx, key, value, g.opts.Lease)
 		if added == nil {
 			return producer.Reservation{Held: true}, nil
 		}
@@ -155,7 +161,7 @@ func (g *Guard) tryTake(ctx context.Context, id gift.ClaimID, mine *hold) (produ
 			return producer.Reservation{}, added
 		case err != nil:
 			return producer.Reservation{}, err
-		case string(item.Value) == value:
+		case bytes.Equal(item.Value, value):
 			return producer.Reservation{Held: true}, nil
 		}
 		found, err := parse(string(item.Value))
@@ -173,7 +179,7 @@ func (g *Guard) tryTake(ctx context.Context, id gift.ClaimID, mine *hold) (produ
 		}
 		// No request of this process holds it, or it would have been busy; nor does one of
 		// another process that lives.
-		switch err := g.opts.Client.Swap(ctx, item, []byte(value), g.opts.Lease); err {
+		switch err := g.opts.Client.Swap(ctx, item, value, g.opts.Lease); err {
 		case nil:
 			return producer.Reservation{Held: true}, nil
 		case memcache.ErrMiss, memcache.ErrConflict, memcache.ErrExists:
@@ -192,15 +198,15 @@ func unclear(err error) bool {
 }
 
 // takeSlot takes one of the limit's slots, or says that all are taken.
-func (g *Guard) takeSlot(ctx context.Context, id, first gift.ClaimID, limit int, mine *hold) error {
+func (g *Guard) takeSlot(ctx context.Context, id, first gift.ClaimID, limit int) error {
 	value := taken(id)
 	for n := range limit {
 		key := fmt.Sprintf("%ss:{%x}:%d", g.opts.Prefix, first[:], n)
-		err := g.opts.Client.Add(ctx, key, []byte(value), slotLease)
+		err := g.opts.Client.Add(ctx, key, value, slotLease)
 		if err != nil && unclear(err) {
 			item, lookErr := g.opts.Client.Get(ctx, key)
 			switch {
-			case lookErr == nil && string(item.Value) == value:
+			case lookErr == nil && bytes.Equal(item.Value, value):
 				err = nil // ours, of an answer that was lost or a process that died
 			case lookErr == nil:
 				continue
@@ -210,7 +216,9 @@ func (g *Guard) takeSlot(ctx context.Context, id, first gift.ClaimID, limit int,
 		}
 		if err == nil {
 			g.mu.Lock()
+			mine := g.held[id]
 			mine.slot = key
+			g.held[id] = mine
 			g.mu.Unlock()
 			return nil
 		}
@@ -231,21 +239,21 @@ func (g *Guard) Commit(id gift.ClaimID, at fallbacklog.Position) {
 	} else {
 		g.memoryOf(id).raise(at)
 	}
-	if mine := g.holder(id); mine != nil && mine.slot != "" {
-		_ = g.opts.Client.Set(ctx, mine.slot, []byte(taken(id)), g.opts.Keep)
+	if mine, _ := g.holder(id); mine.slot != "" {
+		_ = g.opts.Client.Set(ctx, mine.slot, taken(id), g.opts.Keep)
 	}
 }
 
 // tell stores where a claim of this node is recorded.
 func (g *Guard) tell(ctx context.Context, id gift.ClaimID, at fallbacklog.Position) error {
-	return g.opts.Client.Set(ctx, g.key(id), []byte(recorded(g.opts.Node, at)), g.opts.Keep)
+	return g.opts.Client.Set(ctx, g.key(id), recorded(g.opts.Node, at), g.opts.Keep)
 }
 
 // Release implements producer.Guard. What cannot be taken back ends with its lease. The
 // client's own times bound it.
 func (g *Guard) Release(id gift.ClaimID) {
-	mine := g.holder(id)
-	if mine == nil {
+	mine, ok := g.holder(id)
+	if !ok {
 		return
 	}
 	ctx := context.Background()
@@ -253,7 +261,7 @@ func (g *Guard) Release(id gift.ClaimID) {
 	if mine.slot != "" {
 		g.free(ctx, mine.slot, taken(id))
 	}
-	g.free(ctx, g.key(id), reserved(g.opts.Node, mine.token))
+	g.free(ctx, g.key(id), g.reserved(mine.token))
 }
 
 // Find implements producer.Guard.
@@ -277,41 +285,41 @@ func (g *Guard) Find(ctx context.Context, id gift.ClaimID) (producer.Recorded, b
 }
 
 // free removes a key that still has the value which this guard gave it.
-func (g *Guard) free(ctx context.Context, key, value string) {
+func (g *Guard) free(ctx context.Context, key string, value []byte) {
 	item, err := g.opts.Client.Get(ctx, key)
-	if err == nil && string(item.Value) == value {
+	if err == nil && bytes.Equal(item.Value, value) {
 		_ = g.opts.Client.Swap(ctx, item, nil, -1)
 	}
 }
 
-// oldest is since when the oldest hold has been there; now where there is none.
-func (g *Guard) oldest(now time.Time) time.Time {
+// takeLook counts a look. It gives its number, and that of the last look before the oldest
+// hold; its own where nothing is held.
+func (g *Guard) takeLook() (look, oldest uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.looks++
+	oldest = g.looks
 	for _, h := range g.held {
-		if h.since.Before(now) {
-			now = h.since
-		}
+		oldest = min(oldest, h.looks)
 	}
-	return now
+	return g.looks, oldest
 }
 
-func (g *Guard) holder(id gift.ClaimID) *hold {
+func (g *Guard) holder(id gift.ClaimID) (h hold, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.held[id]
+	h, ok = g.held[id]
+	return h, ok
 }
 
 // drop ends a hold, where there is one, and wakes who waits for that.
 func (g *Guard) drop(id gift.ClaimID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if mine := g.held[id]; mine != nil {
-		delete(g.held, id)
-		if mine.ended != nil {
-			close(mine.ended)
-		}
+	if ended := g.held[id].ended; ended != nil {
+		close(ended)
 	}
+	delete(g.held, id)
 }
 
 // place is where a found claim is, as seen from this node.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
-	"time"
 
 	"manna/fallbacklog"
 	"manna/gift"
@@ -28,9 +27,9 @@ type memory struct {
 	owed, newest atomic.Uint64
 
 	// The next fields are of the goroutine that looks.
-	lookedAt time.Time
-	seen     uint64 // newest, when it looked last
-	through  uint64 // everything before this position has been told
+	look    uint64 // the last
+	seen    uint64 // newest, when it looked last
+	through uint64 // everything before this position has been told
 }
 
 const none = math.MaxUint64
@@ -87,11 +86,13 @@ func (m *memory) raise(at fallbacklog.Position) {
 }
 
 // advance finds out through which position everything has been told: what was newest at
-// the look before, if no claim that was being recorded then still is. oldest is since
-// when the oldest of those has been.
-func (m *memory) advance(oldest, now time.Time) {
-	if oldest.After(m.lookedAt) {
+// the look before, if no claim that was being recorded then still is.
+func (m *memory) advance(take func() (look, oldest uint64)) {
+	// What is below newest now was held before this look, or no longer is.
+	newest := m.newest.Load()
+	look, oldest := take()
+	if oldest >= m.look {
 		m.through = max(m.through, min(m.seen, m.owed.Load()))
 	}
-	m.lookedAt, m.seen = now, m.newest.Load()
+	m.look, m.seen = look, newest
 }

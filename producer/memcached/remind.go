@@ -58,8 +58,8 @@ func (g *Guard) watch(ctx context.Context, server int, own iter.Seq2[gift.ClaimI
 // look does that.
 func (g *Guard) look(ctx context.Context, server int, own iter.Seq2[gift.ClaimID, fallbacklog.Position]) {
 	m := g.memories[server]
-	failures, now := m.failures(), time.Now()
-	m.advance(g.oldest(now), now)
+	failures := m.failures()
+	m.advance(g.takeLook)
 	owed := m.owed.Swap(none)
 	err := g.mend(ctx, server, &owed, own)
 	if err != nil {
