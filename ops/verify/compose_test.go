@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -87,6 +88,28 @@ func TestComposeCluster(t *testing.T) {
 	broker, _ := p.GetService("broker")
 	if len(broker.Configs) != 1 || !strings.HasSuffix(p.Configs[broker.Configs[0].Source].File, "broker-inside.conf") {
 		t.Errorf("the broker has the configs %v: it would tell the nodes an address of the host's", broker.Configs)
+	}
+}
+
+// Compose labels an image with the service that it builds it for: of two that build one
+// name the last would have it, and the other's container would be begun anew.
+func TestComposeBuildsAnImageOnce(t *testing.T) {
+	p := project(t, "../compose/cluster.yaml")
+	builders := make(map[string][]string)
+	for name, s := range p.Services {
+		if s.Build != nil {
+			builders[s.Image] = append(builders[s.Image], name)
+		}
+	}
+	for _, name := range append(slices.Collect(maps.Keys(roles)), "midas", "juno") {
+		s, err := p.GetService(name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if by := builders[s.Image]; len(by) != 1 {
+			t.Errorf("%s runs %s, which %q build, want one service", name, s.Image, by)
+		}
 	}
 }
 
