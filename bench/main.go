@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 	"time"
 )
@@ -46,6 +47,7 @@ type options struct {
 	messages    int           // rocketmq: in a round of each subject
 	rounds      int           // for each subject
 	round       time.Duration // length of one
+	profile     string        // file for a processor profile of this process; "" for none
 	out         io.Writer     // what is told while it runs
 	temp        string        // the temporary directory
 }
@@ -82,6 +84,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.messages, "messages", 150_000, "rocketmq: messages in a round")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each subject")
 	flags.DurationVar(&o.round, "round", 3*time.Second, "length of a round")
+	flags.StringVar(&o.profile, "cpuprofile", "", "`file` for a processor profile of the bench's own process")
 	flags.Usage = func() {
 		list(flags.Output())
 		fmt.Fprintln(flags.Output(), "\nFlags:")
@@ -138,6 +141,17 @@ func measure(ctx context.Context, b bench, o *options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(o.temp)) }()
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	m := watchMachine()
 	r, err := b.run(ctx, o)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"manna/fallbacklog"
@@ -16,7 +17,7 @@ import (
 // What a node has where its configuration says nothing else: see the options of
 // rocketmq, and feedBatch of package node.
 const (
-	feedBatch    = 1024
+	feedBatch    = 8192
 	queueBatch   = 256
 	queueSenders = 4
 	queueCount   = 8
@@ -130,6 +131,7 @@ func newBrokerWorld(ctx context.Context, o *options, e *engines) (w *brokerWorld
 // counter counts the messages that a queue has taken.
 type counter struct {
 	to   queue.Feedable
+	mu   sync.Mutex // guards what follows
 	left int
 	done func()
 	at   time.Time
@@ -141,6 +143,8 @@ func (c *counter) Feed(ctx context.Context, msgs []*queue.Message) error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.left -= len(msgs); c.left <= 0 {
 		c.at = time.Now()
 		c.done()

@@ -63,38 +63,39 @@ type batch struct {
 	index   []int // of each pending one in results
 }
 
+// parallel is how many claims of a batch a shared guard is asked about, or told of, at a
+// time: each is an exchange over the network.
+const parallel = 16
+
 // reserve decides each request without waiting. Those that another request, or an
 // earlier one of the same batch, is appending are returned to be claimed later.
 func (b *batch) reserve(ctx context.Context, reqs []Request) (later []int) {
 	f := b.front
-	now := f.now()
-	snapshot := f.snapshot.Load()
-	for i := range reqs {
-		result := &b.results[i]
-		if result.Err = checkTarget(reqs[i].Target); result.Err != nil {
-			continue
+	now, snapshot := f.now(), f.snapshot.Load()
+	asked := make([]asked, len(reqs))
+	ask := func(some []int, p *patience) {
+		for _, i := range some {
+			asked[i] = b.ask(ctx, snapshot, &reqs[i], now, p, &b.results[i])
 		}
-		e, err := snapshot.entitle(&reqs[i], now)
-		if err != nil {
-			result.Answer, result.Err = f.late(ctx, &e, err, &b.patient)
-			continue
+	}
+	if f.shared == nil {
+		ask(byUser(reqs, 1)[0], &b.patient)
+	} else {
+		var asking sync.WaitGroup
+		for _, some := range byUser(reqs, parallel) {
+			asking.Go(func() { ask(some, new(patience)) })
 		}
-		r, err := f.reserve(ctx, &e, &b.patient)
-		switch {
-		case err != nil:
-			result.Err = err
-		case r.Busy != nil:
+		asking.Wait()
+	}
+	for i := range asked {
+		switch a := &asked[i]; {
+		case a.later:
 			later = append(later, i)
-		case !r.Held:
-			result.Answer, result.Err = f.repeat(ctx, &e, r.Recorded, &b.patient)
-			if errors.Is(result.Err, errForgotten) {
-				later = append(later, i)
-			}
-		default:
-			p, err := f.prepare(ctx, &e, now, &b.patient)
+		case a.held:
+			p, err := f.prepare(ctx, &a.entitlement, now, &b.patient)
 			if err != nil {
-				f.guard.Release(e.id)
-				result.Err = err
+				f.guard.Release(a.entitlement.id)
+				b.results[i].Err = err
 				continue
 			}
 			b.pending = append(b.pending, p)
@@ -102,6 +103,55 @@ func (b *batch) reserve(ctx context.Context, reqs []Request) (later []int) {
 		}
 	}
 	return later
+}
+
+// byUser spreads the indexes of requests over at most n groups, those of a user in one
+// and in their order: they may be repeats, or share a limit.
+func byUser(reqs []Request, n int) [][]int {
+	groups := make([][]int, n)
+	of := make(map[string]int)
+	for i := range reqs {
+		g, ok := of[reqs[i].User]
+		if !ok {
+			g = len(of) % n
+			of[reqs[i].User] = g
+		}
+		groups[g] = append(groups[g], i)
+	}
+	return groups[:min(n, max(1, len(of)))]
+}
+
+// asked is what the guard says of a request; where it is neither, its result is known.
+type asked struct {
+	entitlement entitlement
+	held        bool // it is to be appended
+	later       bool // it is being appended
+}
+
+// ask has the guard reserve one request's claim.
+func (b *batch) ask(ctx context.Context, s *Snapshot, req *Request, now time.Time, p *patience, result *Result) (a asked) {
+	f := b.front
+	if result.Err = checkTarget(req.Target); result.Err != nil {
+		return a
+	}
+	e, err := s.entitle(req, now)
+	if err != nil {
+		result.Answer, result.Err = f.late(ctx, &e, err, p)
+		return a
+	}
+	r, err := f.reserve(ctx, &e, p)
+	switch {
+	case err != nil:
+		result.Err = err
+	case r.Busy != nil:
+		a.later = true
+	case !r.Held:
+		result.Answer, result.Err = f.repeat(ctx, &e, r.Recorded, p)
+		a.later = errors.Is(result.Err, errForgotten)
+	default:
+		a.entitlement, a.held = e, true
+	}
+	return a
 }
 
 // append appends what was reserved.
@@ -137,10 +187,6 @@ func (b *batch) append(ctx context.Context) {
 	}
 }
 
-// committers is how many claims of a batch are told to a shared guard at a time, each of
-// them an exchange over the network.
-const committers = 16
-
 // commit tells the guard that all new claims are recorded.
 func (b *batch) commit() {
 	f := b.front
@@ -154,7 +200,7 @@ func (b *batch) commit() {
 		return
 	}
 	var telling sync.WaitGroup
-	for some := range slices.Chunk(b.pending, max(1, (len(b.pending)+committers-1)/committers)) {
+	for some := range slices.Chunk(b.pending, max(1, (len(b.pending)+parallel-1)/parallel)) {
 		telling.Go(func() { tell(some) })
 	}
 	telling.Wait()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"manna/fallbacklog"
 	"manna/gift"
@@ -97,5 +99,41 @@ func TestBatchRespectsTheLimitWithinItself(t *testing.T) {
 	results := f.ClaimBatch(context.Background(), reqs)
 	if results[0].Err != nil || results[1].Err != nil || !errors.Is(results[2].Err, &gift.Error{Code: gift.LimitReached}) {
 		t.Errorf("results %+v", results)
+	}
+}
+
+// crowd is a guard that answers once so many ask it at a time.
+type crowd struct {
+	Guard
+	enough  int64
+	asking  atomic.Int64
+	arrived chan struct{}
+}
+
+func (c *crowd) Reserve(ctx context.Context, id gift.ClaimID, siblings []gift.ClaimID, limit int) (Reservation, error) {
+	if c.asking.Add(1) == c.enough {
+		close(c.arrived)
+	}
+	select {
+	case <-c.arrived:
+	case <-ctx.Done():
+		return Reservation{}, ctx.Err()
+	}
+	return c.Guard.Reserve(ctx, id, siblings, limit)
+}
+
+func TestBatchAsksASharedGuardAboutManyUsersAtATime(t *testing.T) {
+	c := &crowd{Guard: newMemoryGuard(), enough: parallel, arrived: make(chan struct{})}
+	f := openFixture(t, func(o *Options) { o.Guard = steadfast{c} })
+	var reqs []Request
+	for i := range parallel {
+		reqs = append(reqs, Request{Campaign: "spring", User: user(i)}, Request{Campaign: "spring", User: user(i)})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i, r := range f.ClaimBatch(ctx, reqs) {
+		if r.Err != nil || r.Answer.Duplicate != (i%2 == 1) {
+			t.Errorf("claim %d: %+v, %v", i, r.Answer, r.Err)
+		}
 	}
 }
