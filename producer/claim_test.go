@@ -2,7 +2,11 @@ package producer
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -29,12 +33,10 @@ func TestAcceptedClaimIsOnDiskAndARepeatGetsIt(t *testing.T) {
 	want(t, "receipt", again.Receipt, first.Receipt)
 	want(t, "claimed at", again.Claim.ClaimedAt, first.Claim.ClaimedAt)
 	want(t, "records", len(f.records(fallbacklog.Claimed)), 1)
-	if !VerifyReceipt(receiptKey, first.Receipt, first.Claim.ID, "cash", first.Claim.ClaimedAt) {
-		t.Error("the receipt does not verify")
-	}
-	if VerifyReceipt(receiptKey, first.Receipt, first.Claim.ID, "pack", first.Claim.ClaimedAt) {
-		t.Error("the receipt verifies for another gift")
-	}
+	// As its format is documented, by other means.
+	mac := hmac.New(sha256.New, receiptKey)
+	fmt.Fprintf(mac, "%v|cash|%d", first.Claim.ID, first.Claim.ClaimedAt.UnixMilli())
+	want(t, "receipt", first.Receipt, "mr1."+base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16]))
 }
 
 func TestOneClaimFromManyAtOnce(t *testing.T) {

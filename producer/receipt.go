@@ -7,7 +7,6 @@ import (
 	"hash"
 	"strconv"
 	"sync"
-	"time"
 
 	"manna/gift"
 )
@@ -20,13 +19,6 @@ const (
 	receiptPrefix  = "mr1."
 	receiptBytes   = 16
 )
-
-// VerifyReceipt reports whether a receipt was given for the claim with this id,
-// gift and time.
-func VerifyReceipt(key []byte, receipt string, id gift.ClaimID, giftName string, claimedAt time.Time) bool {
-	want := newReceipts(key).of(&gift.Claim{ID: id, Gift: giftName, ClaimedAt: claimedAt})
-	return hmac.Equal([]byte(want), []byte(receipt))
-}
 
 // receipts makes receipts. Safe for concurrent use.
 type receipts struct {
