@@ -175,9 +175,14 @@ func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader) (b loa
 		return b, err
 	}
 	b.oldest = rec.Time
+	var room []queue.Message // they come and go together
 	for {
 		for _, order := range rec.Claim.Orders {
-			b.msgs = append(b.msgs, &queue.Message{Claim: rec.Claim, Order: order, Origin: rec.At})
+			if len(room) == cap(room) {
+				room = make([]queue.Message, 0, min(max(2*cap(room), 1), 256))
+			}
+			room = append(room, queue.Message{Claim: rec.Claim, Order: order, Origin: rec.At})
+			b.msgs = append(b.msgs, &room[len(room)-1])
 		}
 		b.end = reader.Position()
 		if len(b.msgs) >= f.opts.Batch {
@@ -236,16 +241,23 @@ func (f *Feeder) markAll(ctx context.Context, moved <-chan struct{}, marked *fal
 	}
 }
 
+// leastPart is how few messages are handed over at once to a queue that fails.
+const leastPart = 64
+
 // feed hands a batch over, again and again until the queue has it, but for what the
-// queue can never take.
+// queue can never take. A queue that fails is given less at once: it may have taken most
+// of what it is given again.
 func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
-	pause := f.opts.RetryMin
+	pause, most := f.opts.RetryMin, len(msgs)
 	for len(msgs) > 0 {
-		err := f.opts.Queue.Feed(ctx, msgs)
+		part := msgs[:min(most, len(msgs))]
+		err := f.opts.Queue.Feed(ctx, part)
 		if err == nil {
-			return nil
+			msgs, most = msgs[len(part):], 2*most
+			pause = f.opts.RetryMin
+			continue
 		}
-		if never, why := f.never(msgs, err); len(never) > 0 {
+		if never, why := f.never(part, err); len(never) > 0 {
 			if err = f.park(ctx, never, why); err == nil {
 				msgs = slices.DeleteFunc(msgs, func(m *queue.Message) bool { return slices.Contains(never, m) })
 				continue
@@ -257,7 +269,8 @@ func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		f.untaken.Tell("queue", f.opts.Name, "messages", len(msgs), "pause", pause, "err", err)
+		f.untaken.Tell("queue", f.opts.Name, "messages", len(part), "pause", pause, "err", err)
+		most = max(len(part)/2, leastPart)
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
 		case <-timer.C:

@@ -137,8 +137,9 @@ func brokerOptions(c *config.Config) rocketmq.Options {
 	return rocketmq.Options{NameServers: c.Queue.Nameservers, Group: c.Queue.Group, Node: c.Node, Cluster: c.Queue.Cluster, Queues: c.Queue.Queues}
 }
 
-// feedBatch is as much as keeps several requests to the brokers under way.
-const feedBatch = 1024
+// feedBatch is what many requests bring to the brokers: each batch ends with its
+// slowest request, and the fewer batches the less is waited for that.
+const feedBatch = 8192
 
 // sendingSettings are those of the breaker of what is sent to the queue: a broker
 // that hangs is left alone soon, and tried again soon.

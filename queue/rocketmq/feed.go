@@ -114,8 +114,11 @@ func (q *Queue) Send(ctx context.Context, msgs ...*queue.Message) error {
 // others.
 func (q *Queue) willing(ctx context.Context, msgs []*queue.Message) (taken []*queue.Message, refused, err error) {
 	seen := make(map[string]bool) // whether it takes the partner's
-	for _, m := range msgs {
+	for i, m := range msgs {
 		partner := m.Order.Partner
+		if i > 0 && partner == msgs[i-1].Order.Partner {
+			continue
+		}
 		if _, known := seen[partner]; known {
 			continue
 		}
@@ -172,12 +175,16 @@ func (q *Queue) pack(msgs []*queue.Message, due time.Time, k kind, give func(*pa
 	open := make(map[string]*parcelled)
 	var claim *gift.Claim
 	var encoded, room []byte
-	all := make([]primitive.Message, len(msgs))
+	var some []primitive.Message
 	for i, m := range msgs {
 		if m.Claim != claim {
 			claim, encoded = m.Claim, fallbacklog.AppendClaim(encoded[:0], m.Claim)
 		}
-		out := &all[i]
+		if len(some) == 0 {
+			some = make([]primitive.Message, min(q.opts.Batch, len(msgs)-i))
+		}
+		out := &some[0]
+		some = some[1:]
 		if room, err = q.write(out, room, m, due, encoded); err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 
 const (
 	// prefetch is how many messages of a queue wait in memory, give or take a pull.
-	prefetch = 64
+	prefetch = 256
 	// pullLimit is the most that a broker gives at once.
 	pullLimit = 32
 	// maxWindow bounds how far ahead of the lowest message that has not been let
