@@ -196,7 +196,8 @@ func (r *Reconciler) examine(ctx context.Context, q Request, e *entry) (*Report,
 	}
 	if !logs.alone() {
 		if q.To.IsZero() {
-			report.Later = logs.late(report.To, now.began)
+			late, silent := logs.late(report.To, now.began)
+			report.Later, report.Incomplete = late, append(report.Incomplete, silent...)
 		}
 		q.To = report.To
 	}

@@ -195,18 +195,30 @@ func (c *cluster) until(now time.Time) time.Time {
 	return t
 }
 
-// lateAfter is how far a log that arrives in order may be behind unmentioned.
-const lateAfter = time.Minute
+const (
+	// lateAfter is how far a log that arrives in order may be behind unmentioned.
+	lateAfter = time.Minute
+	// silentAfter is how long a node that is up may say nothing: it does each minute.
+	silentAfter = 3 * time.Minute
+)
 
-// late names the logs for whose sake a run ends before now. Those that have not even
-// arrived up to its end are missing.
-func (c *cluster) late(to, now time.Time) (list []string) {
+// late names the logs for whose sake a run ends before now, and apart from them those of
+// nodes that are silent: a run that was to have no end lacks what they may have. Those
+// that have not even arrived up to its end are missing.
+func (c *cluster) late(to, now time.Time) (late, silent []string) {
 	for i := range c.others {
-		if s := &c.others[i]; !s.ended() && !s.AsOf.Before(to) && s.AsOf.Before(now.Add(-lateAfter)) {
-			list = append(list, s.name(fmt.Sprintf("its log has arrived up to %s; what any node accepted after that is not in this report", clock(s.AsOf, now))))
+		s := &c.others[i]
+		if s.ended() || s.AsOf.Before(to) || !s.AsOf.Before(now.Add(-lateAfter)) {
+			continue
 		}
+		what := fmt.Sprintf("its log has arrived up to %s; what any node accepted after that is not in this report", clock(s.AsOf, now))
+		if s.Heard.IsZero() || !s.Heard.Before(now.Add(-silentAfter)) {
+			late = append(late, s.name(what))
+			continue
+		}
+		silent = append(silent, s.name(fmt.Sprintf("silent since %s: %s", clock(s.Heard, now), what)))
 	}
-	return list
+	return late, silent
 }
 
 // missing names the logs that are not there, or not up to a moment.

@@ -12,14 +12,14 @@ import (
 )
 
 // A run whose end is left open goes as far as all logs have arrived, and says for whose
-// sake it ends.
+// sake it ends. It is not complete where that one's node is silent.
 func TestALateLogIsNamed(t *testing.T) {
 	f := newFleet(t, "a", "b", "c")
 	defer f.close()
 	f.claim("a", "early")
 	f.feed("a")
 	f.settle()
-	f.pass(5 * time.Minute)
+	f.pass(2 * time.Minute)
 	f.claim("a", "late")
 	f.feed("a")
 	f.pass(time.Second)
@@ -33,8 +33,14 @@ func TestALateLogIsNamed(t *testing.T) {
 	if !strings.Contains(text.String(), "! node b: its log has arrived up to") {
 		t.Errorf("the text does not say it:\n%s", &text)
 	}
+	f.pass(2 * time.Minute)
+	f.arrive("a", "c")
+	report = f.run(Request{DryRun: true})
+	if report.Complete || len(report.Later) != 0 || len(report.Incomplete) != 1 || !strings.HasPrefix(report.Incomplete[0], "node b: silent since ") || report.Expected != 1 {
+		t.Errorf("incomplete %q, later %q, %d expected, complete %v", report.Incomplete, report.Later, report.Expected, report.Complete)
+	}
 	f.arrive("b")
-	if report := f.run(Request{DryRun: true}); len(report.Later) != 0 || report.Expected != 2 {
+	if report := f.run(Request{DryRun: true}); !report.Complete || len(report.Later) != 0 || report.Expected != 2 {
 		t.Errorf("later %q, %d expected once all logs have arrived", report.Later, report.Expected)
 	}
 }
