@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"manna/fallbacklog"
 	"manna/ledger"
@@ -27,10 +26,11 @@ func (d *delivering) choose(ctx context.Context) step {
 	for _, o := range d.m.Claim.Orders {
 		mine.Orders = append(mine.Orders, o.ID)
 	}
+	defer d.onward()
 	for {
 		stands, err := d.choosing.ask(ctx, mine)
 		if ctx.Err() == nil {
-			d.c.shared.to(d.logger, err)
+			d.c.shared.to(err)
 		}
 		switch {
 		case err == nil && slices.Contains(stands.Orders, d.m.Order.ID):
@@ -38,9 +38,7 @@ func (d *delivering) choose(ctx context.Context) step {
 		case err == nil:
 			return d.final(fallbacklog.Refused, fallbacklog.Event{Code: codeGivenElsewhere, Reason: fmt.Sprintf("two nodes recorded the claim while their guard failed, and it gets %s", stands.Gift)})
 		}
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
+		if d.await(ctx, err) != nil {
 			return nil
 		}
 	}

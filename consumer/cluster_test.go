@@ -1,8 +1,10 @@
 package consumer_test
 
 import (
+	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"manna/delivery/partnertest"
 	"manna/gift"
+	"manna/internal/notice"
 	"manna/ledger"
 )
 
@@ -145,6 +148,96 @@ func TestLedgerAway(t *testing.T) {
 		if v := s.check(); v.Granted != 60 {
 			t.Errorf("%d of 60 granted", v.Granted)
 		}
+	})
+}
+
+// A lane that stands still because the ledger is away says so in its status and in a
+// metric, and in a line when that begins and one when it is over.
+func TestLaneSaysThatItWaitsForTheLedger(t *testing.T) {
+	for name, c := range map[string]struct {
+		seat   seat
+		varies bool
+		waits  bool
+	}{
+		"its partner cannot dedupe":           {waits: true},
+		"its claims may have several gifts":   {seat: seat{idempotent: true}, varies: true, waits: true},
+		"its partner dedupes, one gift alone": {seat: seat{idempotent: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			swarming(t, nil, func(t *testing.T, s *swarm) {
+				var said lines
+				s.varies, s.logger = c.varies, slog.New(slog.NewTextHandler(&said, nil))
+				s.partner("p", partnertest.Script{Dedupe: c.seat.idempotent}, c.seat)
+				a := s.join("a")
+				s.away.Store(true)
+				claims := s.claim(a, 5, "p")
+				time.Sleep(time.Minute)
+				shows := func(waits bool) {
+					t.Helper()
+					_, waiting := a.lanes.Waiting()["p"]
+					told := a.lanes.Lanes(t.Context())[0].Waits
+					if waiting != waits || strings.Contains(told, "the test took it away") != waits || a.metric("manna_lane_waits_for_ledger") != map[bool]float64{true: 1}[waits] {
+						t.Errorf("waiting %v, %q, metric %v: want %v", waiting, told, a.metric("manna_lane_waits_for_ledger"), waits)
+					}
+				}
+				shows(c.waits)
+				s.away.Store(false)
+				s.settled(claims...)
+				shows(false)
+				time.Sleep(time.Minute)
+				once := map[bool]int{true: 1}[c.waits]
+				if began, over := said.count("ERROR", "orders of the lane wait for the ledger"), said.count("INFO", "orders of the lane do not wait"); began != once || over != once {
+					t.Errorf("%d lines say that it began and %d that it is over, want %d each", began, over, once)
+				}
+				s.check()
+			})
+		})
+	}
+}
+
+// metric is the value of a gauge that has one lane.
+func (m *member) metric(name string) float64 {
+	m.t.Helper()
+	families, err := m.shown.Gather()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	m.t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// A ledger that answers every other time is a few lines, and the last says how it stands.
+func TestLedgerThatComesAndGoesIsAFewLines(t *testing.T) {
+	swarming(t, nil, func(t *testing.T, s *swarm) {
+		var said lines
+		s.logger = slog.New(slog.NewTextHandler(&said, nil))
+		s.partner("p", partnertest.Script{}, seat{})
+		a := s.join("a")
+		var claims []*gift.Claim
+		began := time.Now()
+		for i := range 60 {
+			s.away.Store(i%2 == 0)
+			claims = append(claims, s.claim(a, 5, "p")...)
+			time.Sleep(500 * time.Millisecond)
+		}
+		s.settled(claims...)
+		time.Sleep(time.Minute)
+		// Two at once, one for each interval, and the one that ends it, of lane and cluster.
+		most := 2 * (2 + int(time.Since(began)/notice.Every))
+		if n := said.count("ERROR", "") + said.count("INFO", ""); n < 4 || n > most {
+			t.Errorf("%d lines, want at most %d:\n%s", n, most, said.b.String())
+		}
+		for _, over := range []string{"what the cluster's consumers share is back", "do not wait for the ledger any more"} {
+			if said.count("INFO", over) == 0 {
+				t.Errorf("no line says %q", over)
+			}
+		}
+		s.check()
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"manna/breaker"
 	"manna/fallbacklog"
 	"manna/gift"
+	"manna/internal/notice"
 	"manna/queue"
 )
 
@@ -78,7 +79,7 @@ func New(opts Options) (*Consumer, error) {
 			return nil, err
 		}
 	}
-	return &Consumer{opts: opts, metrics: m, opened: make(chan struct{}), started: opts.Now().UTC(), lanes: make(map[string]*lane), under: make(map[gift.OrderID]struct{})}, nil
+	return &Consumer{opts: opts, metrics: m, shared: trouble{told: notice.NewChanging(opts.Logger)}, opened: make(chan struct{}), started: opts.Now().UTC(), lanes: make(map[string]*lane), under: make(map[gift.OrderID]struct{})}, nil
 }
 
 // Run opens a lane for each partner and works until ctx ends. It returns when the
@@ -261,6 +262,7 @@ type LaneStatus struct {
 	Outcomes Counts           `json:"outcomes"`
 	Quota    *QuotaStatus     `json:"quota,omitempty"`   // nil: the rate is not shared
 	Problem  string           `json:"problem,omitempty"` // why the queue's status is missing
+	Waits    string           `json:"waits,omitempty"`   // why orders of it wait for the ledger; "" where none does
 }
 
 // Lanes tells how all lanes stand, by name.
@@ -272,6 +274,18 @@ func (c *Consumer) Lanes(ctx context.Context) []LaneStatus {
 		}
 	}
 	return all
+}
+
+// Waiting tells why orders wait for the ledger, of each lane that has such, by partner. It
+// asks nobody.
+func (c *Consumer) Waiting() map[string]string {
+	waiting := make(map[string]string)
+	for _, l := range c.list() {
+		if why := l.stall.why(); why != "" && !l.ending.Load() {
+			waiting[l.name] = why
+		}
+	}
+	return waiting
 }
 
 // Sources are the queues of the lanes, by partner: what the reconciler asks for

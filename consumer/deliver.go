@@ -50,6 +50,7 @@ type delivering struct {
 	marked  bool           // `attempted` is in the log and has no outcome yet
 	decided bool           // a person wants the attempt, whatever is in doubt
 	free    bool           // a user asked for this attempt: if it fails it spends none
+	waits   bool           // it holds the lane up until the ledger answers
 	since   time.Time      // the message is held since then
 	base    int            // what marks add to the order's count, which begins anew when a person takes it up
 	won     ledger.Attempt // the one that was marked last among all consumers

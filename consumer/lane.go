@@ -3,7 +3,9 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +50,7 @@ type lane struct {
 	marking    gathering[ledger.Attempt, ledger.Standing]
 	concluding gathering[ledger.Conclusion, struct{}]
 	choosing   gathering[ledger.Choice, ledger.Choice]
+	stall      stall
 	counts     counters
 	calling    atomic.Int64 // calls under way
 	cancel     context.CancelFunc
@@ -71,6 +74,7 @@ func newLane(c *Consumer, p *Partner, source queue.Lane, cancel context.CancelFu
 		unread:    notice.NewRepeated(logger, slog.LevelError, "cannot read an order's records; trying again"),
 		unwritten: notice.NewRepeated(logger, slog.LevelError, "cannot write a record; the order is looked at again after a restart"),
 	}
+	l.stall.told, l.stall.gauge = notice.NewChanging(logger), c.metrics.waits.WithLabelValues(p.Name)
 	l.marking.call, l.marking.limit = l.mark, ledger.MaxMarks
 	l.concluding.call, l.concluding.limit = l.concludeMarks, ledger.MaxMarks
 	if c.opts.Cluster != nil && c.opts.Cluster.Varies != nil {
@@ -170,14 +174,24 @@ func (l *lane) status(ctx context.Context) LaneStatus {
 	p := l.partner.Load()
 	s := LaneStatus{
 		Partner: l.name, Rate: p.Rate, InFlight: int(l.calling.Load()), Breaker: p.Breaker.Snapshot(),
-		Calls: l.counts.calls.Load(), Outcomes: l.counts.read(),
+		Calls: l.counts.calls.Load(), Outcomes: l.counts.read(), Waits: l.stall.why(),
 	}
 	if l.share != nil {
 		s.Quota = l.share.snapshot()
 	}
 	var err error
 	if s.Queue, err = l.source.Status(ctx); err != nil {
-		s.Problem = err.Error()
+		s.Problem = brief(err)
 	}
 	return s
+}
+
+// brief is one line of an error that may have one for each of the lane's queues.
+func brief(err error) string {
+	text := err.Error()
+	first, rest, more := strings.Cut(text, "\n")
+	if !more {
+		return text
+	}
+	return fmt.Sprintf("%s (and %d more like it)", strings.TrimSpace(first), 1+strings.Count(rest, "\n"))
 }

@@ -65,7 +65,7 @@ func (s *share) step(ctx context.Context) (pause time.Duration, kick bool) {
 }
 
 // errClock: see the package comment of quota.
-var errClock = errors.New("the clock of this node or of another one is wrong: the quota's register is ahead of every lease; see that all clocks are set by NTP")
+var errClock = errors.New("the clock of this node or of another one is wrong: the quota's register is ahead of every lease; /readyz of the node whose clock it is says so; see that all clocks are set by NTP")
 
 // lease makes one exchange with the centre. Where it has nothing to give yet, it
 // tells how long that will be so.
@@ -177,6 +177,10 @@ func (s *share) enterMode(mode string, err error) {
 	case modeStandby:
 		s.logger.Warn("the quota's centre is away: the lane uses its standby share of the rate", "share", fmt.Sprintf("%g of the rate ÷ nodes", s.quota.Standby), "err", err)
 	default:
-		s.logger.Error("the quota's centre is away and there is no standby: the lane pauses", "err", err)
+		why := "the quota's centre is away and there is no standby: the lane pauses"
+		if errors.Is(err, errClock) {
+			why = "the lane pauses until clocks agree"
+		}
+		s.logger.Error(why, "err", err)
 	}
 }

@@ -12,6 +12,7 @@ type metrics struct {
 	outcomes *prometheus.CounterVec
 	overdue  *prometheus.CounterVec
 	stopped  *prometheus.GaugeVec
+	waits    *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -19,8 +20,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "manna_lane_outcomes_total", Help: "Records written about orders, by lane and kind."}, []string{"lane", "kind"}),
 		overdue:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "manna_lane_overdue_total", Help: "Outcomes after the time the campaign promised. Any increase needs a person."}, []string{"lane"}),
 		stopped:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "manna_lane_stopped", Help: "1 for a lane that cannot receive any more."}, []string{"lane"}),
+		waits:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "manna_lane_waits_for_ledger", Help: "1 for a lane whose orders cannot go on before the ledger answers."}, []string{"lane"}),
 	}
-	for _, c := range []prometheus.Collector{m.outcomes, m.overdue, m.stopped} {
+	for _, c := range []prometheus.Collector{m.outcomes, m.overdue, m.stopped, m.waits} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -18,6 +18,8 @@ type Quota struct {
 	// may change. With either 0 a lane pauses until the centre is back.
 	Standby   float64
 	Instances func() int
+	// Now is a clock on which all nodes agree; default Options.Now.
+	Now func() time.Time
 }
 
 // QuotaStatus is how a lane stands with the centre of the quota.
@@ -61,7 +63,7 @@ const (
 type share struct {
 	partner string
 	quota   *Quota
-	now     func() time.Time // the node's clock
+	now     func() time.Time // the quota's clock
 	logger  *slog.Logger
 
 	turn  chan struct{} // held by the one caller who waits for a start
@@ -88,6 +90,9 @@ type share struct {
 }
 
 func newShare(partner string, q *Quota, r gift.Rate, now func() time.Time, logger *slog.Logger) *share {
+	if q.Now != nil {
+		now = q.Now
+	}
 	s := &share{
 		partner: partner, quota: q, rate: r, now: now, logger: logger, began: time.Now(), reached: time.Now(), away: true,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1), changed: make(chan struct{}),

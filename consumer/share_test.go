@@ -583,3 +583,17 @@ func TestShareWaitEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+func TestShareGoesByTheQuotasClock(t *testing.T) {
+	q := &Quota{Centre: &quota.Memory{}, Now: func() time.Time { return time.Now().Add(-time.Hour) }}
+	s := newShare("p", q, 600, time.Now, slog.New(slog.DiscardHandler))
+	s.enter(1)
+	s.step(t.Context())
+	r, _, err := q.Centre.Load(t.Context(), "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off := time.Since(time.Unix(0, r.Next)); off < 59*time.Minute {
+		t.Errorf("slots begin %v ago, want an hour", off)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"manna/breaker"
 	"manna/consumer"
@@ -45,6 +48,7 @@ type swarm struct {
 	varies   bool         // claims may be there with several gifts
 	away     atomic.Bool  // the ledger
 	asked    atomic.Int32 // how often the ledger was asked about one order
+	logger   *slog.Logger // of the members; may be nil
 }
 
 // swarming runs a test of a swarm, in virtual time and beside others. The swarm has a
@@ -106,6 +110,7 @@ type member struct {
 	ledger *reach
 	holder ledger.Holder
 	lanes  *consumer.Consumer
+	shown  *prometheus.Registry
 	lags   atomic.Bool   // its log is not taken in
 	dead   chan struct{} // closed when the process is killed
 	kill   func()
@@ -135,7 +140,8 @@ func (s *swarm) join(name string) *member {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	o := consumer.Options{Log: m.log, Queue: &share{m}, Now: m.now, Cluster: &consumer.Cluster{
+	m.shown = prometheus.NewRegistry()
+	o := consumer.Options{Log: m.log, Queue: &share{m}, Now: m.now, Logger: s.logger, Metrics: m.shown, Cluster: &consumer.Cluster{
 		Marks: m.ledger, Outcomes: m.ledger, Stock: m.ledger, Holder: func() (ledger.Holder, error) { return m.holder, nil },
 	}}
 	if s.varies {

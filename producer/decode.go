@@ -18,57 +18,77 @@ func decodeRequest(body string) (Request, error) {
 	return req, err
 }
 
-// decodeBatch reads the body of POST /v1/claims/batch: {"claims":[…]}.
-func decodeBatch(body string, most int) ([]Request, error) {
+// decodeBatch reads the body of POST /v1/claims/batch: {"claims":[…]}. What is wrong with
+// one claim is in refused, by its place in the list, where it has no request; nil where
+// nothing is.
+func decodeBatch(body string, most int) (reqs []Request, refused map[int]error, err error) {
 	p := parser{text: body}
 	if err := p.begin(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var reqs []Request
 	for first := true; ; first = false {
 		key, more, err := p.member(first)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case !more && reqs == nil:
-			return nil, fieldError("claims", "is missing: write {\"claims\":[{…},{…}]} with 1 to %d claims", most)
+			return nil, nil, fieldError("claims", "is missing: write {\"claims\":[{…},{…}]} with 1 to %d claims", most)
 		case !more:
-			return reqs, p.done()
+			return reqs, refused, p.done()
 		case key != "claims":
-			return nil, fieldError(clipped(key), "there is no such field; a batch has claims")
+			return nil, nil, fieldError(clipped(key), "there is no such field; a batch has claims")
 		case reqs != nil:
-			return nil, fieldError("claims", "is there twice")
+			return nil, nil, fieldError("claims", "is there twice")
 		}
-		if reqs, err = p.requests(most); err != nil {
-			return nil, err
+		if reqs, refused, err = p.requests(most); err != nil {
+			return nil, nil, err
 		}
 	}
 }
 
-func (p *parser) requests(most int) ([]Request, error) {
+func (p *parser) requests(most int) (reqs []Request, refused map[int]error, err error) {
 	if c := p.next(); c != '[' {
-		return nil, fieldError("claims", "is %s, want an array", kindOf(c))
+		return nil, nil, fieldError("claims", "is %s, want an array", kindOf(c))
 	}
 	p.at++
-	reqs := []Request{}
+	reqs = []Request{}
 	for {
 		more, err := p.element(len(reqs) == 0)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case !more && len(reqs) == 0:
-			return nil, fieldError("claims", "is empty")
+			return nil, nil, fieldError("claims", "is empty")
 		case !more:
-			return reqs, nil
+			return reqs, refused, nil
 		case len(reqs) == most:
-			return nil, fieldError("claims", "has more than %d claims", most)
+			return nil, nil, fieldError("claims", "has more than %d claims", most)
 		}
-		req, err := p.request()
-		if err != nil {
-			return nil, inClaim(err, len(reqs))
+		began := p.at
+		req, wrong := p.request()
+		if wrong != nil {
+			if err := p.passClaim(began, wrong); err != nil {
+				return nil, nil, inClaim(err, len(reqs))
+			}
+			if refused == nil {
+				refused = make(map[int]error)
+			}
+			req, refused[len(reqs)] = Request{}, wrong
 		}
 		reqs = append(reqs, req)
 	}
+}
+
+// passClaim goes past a claim that began there and has something wrong. Where that is that
+// it is not JSON, nobody knows where it ends.
+func (p *parser) passClaim(began int, wrong error) error {
+	at := p.at
+	p.at = began
+	err := p.pass()
+	if err != nil && p.at == at {
+		return wrong // the same, and it may name the field
+	}
+	return err
 }
 
 // inClaim says in which claim of a batch an error is.

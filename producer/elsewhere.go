@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"manna/gift"
+	"manna/internal/notice"
 	"manna/ledger"
 )
 
@@ -36,6 +37,8 @@ const (
 	busyFor = 2 * time.Second
 	// restFor is how long a ledger is left alone that has just failed.
 	restFor = 500 * time.Millisecond
+	// probeEvery is how often one that failed is asked by itself, until it answers.
+	probeEvery = time.Second
 	// lagsFor is how long it counts that the ledger was not far enough.
 	lagsFor = time.Second
 	// readers is how many reads of the ledger are under way at a time.
@@ -83,7 +86,8 @@ var errBusy = errors.New("enough reads of the ledger are under way")
 type outside struct {
 	ledger Elsewhere
 	slots  chan struct{}
-	logger *slog.Logger
+	failed chan struct{} // has one when a call has failed
+	told   *notice.Changing
 
 	mu    sync.Mutex // guards the next fields
 	err   error      // how the last call failed; nil where it did not
@@ -96,7 +100,28 @@ func newOutside(l Elsewhere, logger *slog.Logger) *outside {
 	if l == nil {
 		return nil
 	}
-	return &outside{ledger: l, slots: make(chan struct{}, readers), logger: logger}
+	return &outside{ledger: l, slots: make(chan struct{}, readers), failed: make(chan struct{}, 1), told: notice.NewChanging(logger)}
+}
+
+// run asks a ledger that has failed until it answers, whether anybody needs it or not, so
+// that trouble is over when it is. It ends with ctx.
+func (o *outside) run(ctx context.Context) {
+	for {
+		select {
+		case <-o.failed:
+		case <-ctx.Done():
+			return
+		}
+		for o.trouble() != nil {
+			select {
+			case <-time.After(probeEvery):
+			case <-ctx.Done():
+				return
+			}
+			// No claim has this id; that it is not found is an answer.
+			_, _ = o.claim(ctx, gift.ClaimID{}, nil)
+		}
+	}
 }
 
 // claim gives what the ledger knows of a claim; with p it is asked on the claim
@@ -242,9 +267,13 @@ func (o *outside) note(err error) {
 	o.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
-		o.logger.Error("the ledger does not answer: claims go on, and what this node's log does not have cannot be read here", "err", err)
+		o.told.Tell(slog.LevelError, "the ledger does not answer: claims go on, and what this node's log does not have cannot be read here", "err", err)
+		select {
+		case o.failed <- struct{}{}:
+		default:
+		}
 	case err == nil && before != nil:
-		o.logger.Info("the ledger answers again", "was", before)
+		o.told.Tell(slog.LevelInfo, "the ledger answers again", "was", before)
 	}
 }
 

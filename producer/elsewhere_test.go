@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"manna/fallbacklog"
 	"manna/gift"
 	"manna/internal/disk/crashdisk"
+	"manna/internal/notice"
 	"manna/ledger"
 )
 
@@ -406,6 +409,87 @@ func TestReadsOfADeadLedger(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a front says of a ledger that was away ends when that does, also where nobody reads
+// another node's claim since; and one that comes and goes is a line or two.
+func TestLedgerThatIsBackIsNoTrouble(t *testing.T) {
+	for name, unserved := range map[string]bool{"served": false, "unserved": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				books, said := newBooks(), &output{}
+				f := openNode(t, "b", crashdisk.New(1), "/data", func(o *Options) {
+					o.Elsewhere, o.Unserved = books, unserved
+					o.Logger = slog.New(slog.NewTextHandler(said, nil))
+				})
+				ctx, stop := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- f.Run(ctx) }()
+				read := func() { f.call("GET", "/v1/claims/"+gift.ClaimID{7}.String(), "") }
+				books.is(errLedger, false)
+				read()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				want(t, "notes while it is away", len(f.Notes()), 1)
+				books.is(nil, false)
+				time.Sleep(probeEvery + time.Millisecond)
+				synctest.Wait()
+				want(t, "notes when it is back", len(f.Notes()), 0)
+				want(t, "lines", said.count("level="), 2)
+				calls := books.calls.Load()
+				time.Sleep(time.Minute)
+				want(t, "calls of one that answers", books.calls.Load(), calls)
+				for i := range 60 {
+					books.is([]error{errLedger, nil}[i%2], false)
+					read()
+					time.Sleep(restFor)
+				}
+				time.Sleep(notice.Every)
+				synctest.Wait()
+				if lines := said.count("level="); lines > 2+2+4 || said.last("level=INFO") != said.last("level=") {
+					t.Errorf("%d lines, and the last is %s", lines, said.last("level="))
+				}
+				stop()
+				want(t, "how it ended", <-ended, nil)
+			})
+		})
+	}
+}
+
+// output is what is logged.
+type output struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lines = append(o.lines, string(p))
+	return len(p), nil
+}
+
+// count and last are of the lines with a text.
+func (o *output) count(text string) (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, line := range o.lines {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func (o *output) last(text string) (last string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, line := range o.lines {
+		if strings.Contains(line, text) {
+			last = line
+		}
+	}
+	return last
 }
 
 // Claims and repeats go on beside a ledger that hangs, and do not gather before it.

@@ -40,7 +40,8 @@ type Options struct {
 	// body: whoever sets it makes sure that the Front listens on loopback only.
 	Auth *Auth
 	Dev  bool
-	// Unserved: the Front only reads for this process, and its handler is not used.
+	// Unserved: the Front only reads for this process, and its handler is not used. Run
+	// then only sees to that.
 	Unserved bool
 	// Guard keeps apart repeats that come to several nodes; Run has to run then. It is
 	// asked after the node's own, which lives in the process and is rebuilt from the
@@ -95,6 +96,7 @@ type Front struct {
 	snapshot atomic.Pointer[Snapshot]
 	auth     atomic.Pointer[Auth]
 	dev      bool
+	unserved bool
 	guard    Guard        // local, or the layers of local and the shared one
 	local    *memoryGuard // the claims of this node's log
 	shared   SharedGuard  // nil on one machine
@@ -141,7 +143,7 @@ func NewFront(ctx context.Context, opts Options) (*Front, error) {
 		opts.Now = time.Now
 	}
 	f := &Front{
-		log: opts.Log, dev: opts.Dev, local: newMemoryGuard(), shared: opts.Guard, stock: newStock(), users: opts.Users, queue: opts.Queue,
+		log: opts.Log, dev: opts.Dev, unserved: opts.Unserved, local: newMemoryGuard(), shared: opts.Guard, stock: newStock(), users: opts.Users, queue: opts.Queue,
 		receipts: newReceipts(opts.ReceiptKey), limits: opts.Limits, now: opts.Now,
 		unhandled:  notice.NewRepeated(opts.Logger, slog.LevelError, "claims cannot be handled"),
 		unanswered: notice.NewRepeated(opts.Logger, slog.LevelError, "requests cannot be answered"),
@@ -201,18 +203,22 @@ func (f *Front) Ready() error {
 }
 
 // Run does what a front does beside answering: it leases stock ahead, reminds the
-// shared guard of what it has forgotten, and watches over replication. It returns nil when ctx has ended and what is left of the leases
-// has been given back, so ctx ends after the last claim has been answered. On one
-// machine there is nothing to do, and it returns at once.
+// shared guard of what it has forgotten, and watches over replication, and over a ledger
+// that has failed. It returns nil when ctx has ended and what is left of the leases has
+// been given back, so ctx ends after the last claim has been answered. On one machine
+// there is nothing to do, and it returns at once.
 func (f *Front) Run(ctx context.Context) error {
 	var work sync.WaitGroup
+	if f.elsewhere != nil {
+		work.Go(func() { f.elsewhere.run(ctx) })
+	}
 	if f.stock.lessor != nil {
 		work.Go(func() { f.stock.lessor.run(ctx) })
 	}
-	if f.shared != nil {
+	if f.shared != nil && !f.unserved {
 		work.Go(func() { f.shared.Remind(ctx, f.local.all()) })
 	}
-	if f.replication != nil {
+	if f.replication != nil && !f.unserved {
 		work.Go(func() { f.replication.run(ctx) })
 	}
 	work.Wait()

@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -120,20 +121,55 @@ func (f *Front) postBatch(w http.ResponseWriter, r *http.Request) error {
 	if who.user != "" {
 		return gift.Errorf(gift.Forbidden, "batches are for registered callers that sign their requests")
 	}
-	reqs, err := decodeBatch(body, f.limits.Batch)
+	reqs, refused, err := decodeBatch(body, f.limits.Batch)
 	if err != nil {
 		return err
 	}
 	for i := range reqs {
+		if refused[i] != nil {
+			continue
+		}
 		if err := who.speakFor(&reqs[i]); err != nil {
-			return inClaim(err, i)
+			if refused == nil {
+				refused = make(map[int]error)
+			}
+			refused[i] = err
 		}
 	}
-	results, err := f.claimBatch(r.Context(), reqs)
+	results, err := f.claimOthers(r.Context(), reqs, refused)
 	if err != nil {
 		return err
 	}
 	return write(w, http.StatusOK, func(b []byte) []byte { return appendResults(b, results) })
+}
+
+// claimOthers is claimBatch for those requests that are not refused already.
+func (f *Front) claimOthers(ctx context.Context, reqs []Request, refused map[int]error) ([]Result, error) {
+	if len(refused) == 0 {
+		return f.claimBatch(ctx, reqs)
+	}
+	others := make([]Request, 0, len(reqs)-len(refused))
+	for i := range reqs {
+		if refused[i] == nil {
+			others = append(others, reqs[i])
+		}
+	}
+	var answers []Result
+	if len(others) > 0 {
+		var err error
+		if answers, err = f.claimBatch(ctx, others); err != nil {
+			return nil, err
+		}
+	}
+	results := make([]Result, len(reqs))
+	for i := range results {
+		if refused[i] != nil {
+			results[i].Err = refused[i]
+		} else {
+			results[i], answers = answers[0], answers[1:]
+		}
+	}
+	return results, nil
 }
 
 // appendResults appends the answer to a batch: one entry for each claim, as it

@@ -109,8 +109,9 @@ func TestBadInput(t *testing.T) {
 		{"batch with another field", "POST", "/v1/claims/batch", `{"claim":[]}`, 400, gift.BadRequest, "claim"},
 		{"batch that is no array", "POST", "/v1/claims/batch", `{"claims":{}}`, 400, gift.BadRequest, "claims"},
 		{"batch twice", "POST", "/v1/claims/batch", `{"claims":[{"user":"u"}],"claims":[]}`, 400, gift.BadRequest, "claims"},
-		{"batch with a bad claim", "POST", "/v1/claims/batch", `{"claims":[{"user":"u"},{"user":7}]}`, 400, gift.BadRequest, "claims[1].user"},
-		{"batch without a user", "POST", "/v1/claims/batch", `{"claims":[{"user":"u"},{"campaign":"spring"}]}`, 400, gift.BadRequest, "claims[1].user"},
+		{"batch with a claim that is no JSON", "POST", "/v1/claims/batch", `{"claims":[{"user":"u"},{"user":"\x"}]}`, 400, gift.BadRequest, "claims[1].user"},
+		{"batch that ends in a bad claim", "POST", "/v1/claims/batch", `{"claims":[{"user":"u"},{"user":7}`, 400, gift.BadRequest, ""},
+		{"batch with too many bad ones", "POST", "/v1/claims/batch", `{"claims":[` + strings.Repeat(`{"user":7},`, 1000) + `{"user":"u"}]}`, 400, gift.BadRequest, "claims"},
 		{"batch with too many", "POST", "/v1/claims/batch", `{"claims":[` + strings.Repeat(`{"user":"u"},`, 1000) + `{"user":"u"}]}`, 400, gift.BadRequest, "claims"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -163,6 +164,46 @@ func TestBatchOverHTTP(t *testing.T) {
 	for i, status := range []float64{202, 200, 404} {
 		want(t, "status of a claim", r.body["answers"].([]any)[i].(map[string]any)["status"], any(status))
 	}
+}
+
+func TestBadClaimsOfABatchBlockNoOther(t *testing.T) {
+	f := openFixture(t)
+	bad := []struct{ claim, field string }{
+		{`{"campaign":"spring","user":""}`, "user"},
+		{`{"campaign":"spring"}`, "user"},
+		{`{"campaign":"spring","user":"` + strings.Repeat("u", 129) + `"}`, "user"},
+		{`{"campaign":"spring","user":"u","target":{"a":"` + strings.Repeat("x", gift.MaxTarget) + `"}}`, "target"},
+		{`{"campaign":"spring","user":"u","usr":"u"}`, "usr"},
+		{`[]`, ""},
+	}
+	claims := []string{`{"campaign":"spring","user":"first"}`}
+	for i, b := range bad {
+		claims = append(claims, b.claim, fmt.Sprintf(`{"campaign":"spring","user":"u%d"}`, i))
+	}
+	r := f.call("POST", "/v1/claims/batch", `{"claims":[`+strings.Join(claims, ",")+`]}`)
+	want(t, "status", r.status, 200)
+	answers := r.body["answers"].([]any)
+	want(t, "answers", len(answers), len(claims))
+	for i := range answers {
+		answer := answers[i].(map[string]any)
+		if i%2 == 0 {
+			want(t, claims[i], answer["status"], any(202.0))
+			continue
+		}
+		// As by itself.
+		alone := f.call("POST", "/v1/claims", claims[i])
+		want(t, "by itself", alone.status, 400)
+		want(t, "status", answer["status"], any(400.0))
+		problem := answer["problem"].(map[string]any)
+		for _, member := range []string{"code", "detail", "field"} {
+			want(t, member, problem[member], alone.body[member])
+		}
+		field, _ := problem["field"].(string)
+		want(t, "field", field, bad[i/2].field)
+	}
+	want(t, "records", len(f.records(fallbacklog.Claimed)), len(bad)+1)
+	r = f.call("POST", "/v1/claims/batch", `{"claims":[{"user":7}]}`)
+	want(t, "status of a batch of nothing but a bad one", r.status, 200)
 }
 
 // userIndex is a ledger that knows one claim.

@@ -252,6 +252,13 @@ func (p *parser) skip(depth int) error {
 				return err
 			}
 		}
+	}
+	return p.skipScalar()
+}
+
+// skipScalar checks the value at hand, which is no object and no array.
+func (p *parser) skipScalar() error {
+	switch c := p.next(); {
 	case c == '"':
 		_, err := p.str()
 		return err
@@ -290,6 +297,46 @@ func (p *parser) skipObject(depth int) error {
 		p.keys = append(p.keys, key)
 		if err := p.skip(depth - 1); err != nil {
 			return err
+		}
+	}
+}
+
+// maxPassed bounds how deep what is passed over may nest.
+const maxPassed = 1000
+
+// pass goes past the value at hand, whatever is wrong with it, as long as it is JSON. Its
+// keys may be there twice: what it does takes time in proportion to the value's length.
+func (p *parser) pass() error {
+	var open []byte // what begins the objects and arrays that have not ended
+	for {
+		begun := false
+		switch c := p.next(); {
+		case c != '{' && c != '[':
+			if err := p.skipScalar(); err != nil {
+				return err
+			}
+		case len(open) == maxPassed:
+			return p.fail("it nests deeper than %d levels", maxPassed)
+		default:
+			p.at++
+			open, begun = append(open, c), true
+		}
+		for more := false; !more; begun = false {
+			if len(open) == 0 {
+				return nil
+			}
+			var err error
+			if last := len(open) - 1; open[last] == '{' {
+				_, more, err = p.member(begun)
+			} else {
+				more, err = p.element(begun)
+			}
+			if err != nil {
+				return err
+			}
+			if !more {
+				open = open[:len(open)-1]
+			}
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"manna/console/client"
 	"manna/internal/config"
 	"manna/internal/node"
+	"manna/ledger"
 )
 
 func newNode(e *env) *cobra.Command {
@@ -171,6 +172,9 @@ func (e *env) printNodes(n *console.Nodes, err error) error {
 	return e.print(n, func(w io.Writer) error { return nodeTable(w, n) })
 }
 
+// silentAfter is how long a node that is up may not have been heard of unmentioned.
+const silentAfter = time.Minute
+
 func nodeTable(out io.Writer, n *console.Nodes) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NODE\tSTATE\tROLES\tSEEN\tLOG\tIN LEDGER AS OF\tVERSION\tADDRESS")
@@ -181,7 +185,11 @@ func nodeTable(out io.Writer, n *console.Nodes) error {
 				asOf = n.Now.Sub(b.AsOf).Round(time.Second).String() + " ago"
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%v ago\t%v\t%s\t%s\t%s\n", m.Name, m.State, strings.Join(m.Roles, ","),
+		state := string(m.State)
+		if m.State == ledger.NodeUp && m.Silent(n.Now) > silentAfter {
+			state += ", silent"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%v ago\t%v\t%s\t%s\t%s\n", m.Name, state, strings.Join(m.Roles, ","),
 			m.Silent(n.Now).Round(time.Second), m.LogEnd, asOf, m.Version, m.Address)
 	}
 	return w.Flush()

@@ -73,6 +73,9 @@ func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 		if l.Problem != "" {
 			fmt.Fprintf(out, "%s: what waits is not known now: %s\n", l.Partner, strings.ReplaceAll(l.Problem, "\n", "; "))
 		}
+		if l.Waits != "" {
+			fmt.Fprintf(out, "%s: orders wait for the ledger: %s\n", l.Partner, strings.ReplaceAll(l.Waits, "\n", "; "))
+		}
 	}
 	return nil
 }

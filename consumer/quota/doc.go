@@ -62,7 +62,8 @@
 //
 // # Clocks
 //
-// A register that is further ahead of a node's clock than any lease could be was
+// Nodes that know a clock on which they agree better than on their own go by that. A
+// register that is further ahead of a node's clock than any lease could be was
 // written by a node whose clock is wrong, or is read by one: it is left alone
 // (ErrClock) as long as it moves, so that the two never call at once, and taken over
 // when it has stood still for longer than what was leased from it lives.

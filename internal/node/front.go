@@ -40,11 +40,14 @@ func (n *Node) openFront(ctx context.Context, c *config.Config) error {
 		Logger: n.logger, Metrics: n.registry,
 	}
 	if c.Guard.Engine == config.Memcached {
-		store, err := n.store(c, memcache.Options{Name: "guard"})
+		client, err := n.client(c, memcache.Options{Name: "guard"})
 		if err != nil {
 			return err
 		}
-		if o.Guard, err = memcached.New(memcached.Options{Client: store, Node: c.Node, Prefix: c.Guard.Prefix, Logger: n.logger, Keep: max(leastKeep, longestWindow(c)+24*time.Hour)}); err != nil {
+		if n.has(RoleFront) {
+			n.stores = append(n.stores, &store{client: client, name: "guard", means: "claims go on, and the ledger is asked which of them other fronts have"})
+		}
+		if o.Guard, err = memcached.New(memcached.Options{Client: client, Node: c.Node, Prefix: c.Guard.Prefix, Logger: n.logger, Keep: max(leastKeep, longestWindow(c)+24*time.Hour)}); err != nil {
 			return err
 		}
 	}
@@ -87,9 +90,9 @@ func receiptKey(c *config.Config) ([]byte, error) {
 	return hex.DecodeString(text)
 }
 
-// store makes a client of the guard's servers, for one use of them. People may hold
+// client makes a client of the guard's servers, for one use of them. People may hold
 // its breakers.
-func (n *Node) store(c *config.Config, o memcache.Options) (*memcache.Client, error) {
+func (n *Node) client(c *config.Config, o memcache.Options) (*memcache.Client, error) {
 	o.Servers, o.OnChange = c.Guard.Servers, n.breakerChanged
 	client, err := memcache.New(o)
 	if err != nil {

@@ -26,11 +26,19 @@ func (n *Node) openLanes(_ context.Context, c *config.Config) error {
 	o := consumer.Options{Log: n.log, Queue: n.queue, Partners: list, Logger: n.logger, Metrics: n.registry}
 	if c.Guard.Engine == config.Memcached {
 		// quota's pauses count on a sick server being tried again that soon.
-		store, err := n.store(c, memcache.Options{Name: "quota", OpenFor: quota.Ask})
+		client, err := n.client(c, memcache.Options{Name: "quota", OpenFor: quota.Ask})
 		if err != nil {
 			return err
 		}
-		o.Quota = &consumer.Quota{Centre: memcached.New(store, c.Guard.Prefix), Standby: c.Guard.Standby, Instances: n.instances}
+		means := "the lanes whose rates it shares out use their standby share"
+		if c.Guard.Standby == 0 {
+			means = "the lanes whose rates it shares out pause"
+		}
+		n.stores = append(n.stores, &store{client: client, name: "quota", means: means})
+		o.Quota = &consumer.Quota{Centre: memcached.New(client, c.Guard.Prefix), Standby: c.Guard.Standby, Instances: n.instances}
+		if n.member != nil {
+			o.Quota.Now = n.member.clock.now
+		}
 	}
 	if c.Clustered() {
 		o.Cluster = &consumer.Cluster{Marks: n.shared, Choices: n.shared, Varies: n.varies, Outcomes: n.shared, Stock: n.shared, Holder: n.member.Holder}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"manna/fallbacklog"
+	"manna/internal/notice"
 	"manna/ledger"
 )
 
@@ -37,7 +38,9 @@ type member struct {
 	process  ledger.Process
 	end      func() fallbacklog.Position // how far the log is durable
 	alone    bool                        // no other node may be up
+	clock    *clock
 	logger   *slog.Logger
+	told     *notice.Changing
 
 	mu     sync.Mutex // guards the next fields
 	holder ledger.Holder
@@ -47,7 +50,7 @@ type member struct {
 }
 
 func newMember(r ledger.Registry, p ledger.Process, end func() fallbacklog.Position, alone bool, logger *slog.Logger) *member {
-	return &member{registry: r, process: p, end: end, alone: alone, logger: logger, err: errNotJoined}
+	return &member{registry: r, process: p, end: end, alone: alone, clock: &clock{logger: logger}, logger: logger, told: notice.NewChanging(logger), err: errNotJoined}
 }
 
 // join makes the node known. Its error is one that waiting does not mend; where the
@@ -122,10 +125,12 @@ func (m *member) beat(ctx context.Context) (err error) {
 
 // lookAround lists the nodes.
 func (m *member) lookAround(ctx context.Context) error {
+	began := time.Now()
 	nodes, now, err := m.registry.Nodes(ctx)
 	if err != nil {
 		return err
 	}
+	m.clock.compare(began, time.Now(), now)
 	m.mu.Lock()
 	m.nodes, m.now = nodes, now
 	m.mu.Unlock()
@@ -151,9 +156,9 @@ func (m *member) note(ctx context.Context, err error) {
 	m.mu.Unlock()
 	switch first := errors.Is(before, errNotJoined); {
 	case err != nil && (before == nil || first):
-		m.logger.Error("the register of nodes does not answer; claims go on", "err", err)
+		m.told.Tell(slog.LevelError, "the register of nodes does not answer; claims go on", "err", err)
 	case err == nil && before != nil && !first:
-		m.logger.Info("the register of nodes answers again", "was", before)
+		m.told.Tell(slog.LevelInfo, "the register of nodes answers again", "was", before)
 	}
 }
 
@@ -191,6 +196,20 @@ func (m *member) all() ([]ledger.Node, time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.nodes, m.now
+}
+
+// silentAfter is how long a node that is up may not have been heard of unmentioned.
+const silentAfter = time.Minute
+
+// silent names the nodes that are up and have not been heard of.
+func (m *member) silent() (list []string) {
+	nodes, now := m.all()
+	for _, n := range nodes {
+		if silent := n.Silent(now); n.State == ledger.NodeUp && silent > silentAfter {
+			list = append(list, fmt.Sprintf("node %s: nobody has heard of it for %v, and reports lack what it alone knows: see whether its process lives (manna node)", n.Name, silent.Round(time.Second)))
+		}
+	}
+	return list
 }
 
 // trouble is why the register does not answer, nil where it does.

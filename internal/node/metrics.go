@@ -13,6 +13,11 @@ func (n *Node) measure() {
 		}
 		return float64(free)
 	}))
+	if n.member != nil {
+		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "manna_clock_ahead_seconds", Help: "How far this node's clock is ahead of the register's; 0 as long as it is not certainly wrong.",
+		}, func() float64 { return n.member.clock.wrongBy().Seconds() }))
+	}
 	if n.feeder != nil {
 		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "manna_feed_behind_seconds", Help: "Time since the oldest claim was made that the queue does not have yet.",

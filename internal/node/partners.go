@@ -1,9 +1,7 @@
 package node
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"manna/breaker"
@@ -118,12 +116,4 @@ func (n *Node) restore(b *breaker.Breaker) error {
 	}
 	b.Hold(mode)
 	return nil
-}
-
-func (n *Node) breakerChanged(s breaker.Snapshot) {
-	level := slog.LevelInfo
-	if s.State == breaker.Open {
-		level = slog.LevelWarn
-	}
-	n.logger.Log(context.Background(), level, "breaker", "name", s.Name, "state", s.State, "mode", s.Mode, "calls", s.Calls, "failures", s.Failures, "retry_at", s.RetryAt)
 }

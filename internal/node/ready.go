@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"manna/breaker"
@@ -42,6 +44,12 @@ func (n *Node) notes(context.Context) []string {
 		if err := n.member.trouble(); err != nil {
 			notes = append(notes, "register: "+err.Error())
 		}
+		if note := n.member.clock.note(); note != "" {
+			notes = append(notes, note)
+		}
+		if n.has(RoleReconcile) {
+			notes = append(notes, n.member.silent()...)
+		}
 	}
 	if n.broker != nil {
 		if s := n.sending.Snapshot(); s.State != breaker.Closed {
@@ -55,6 +63,17 @@ func (n *Node) notes(context.Context) []string {
 			notes = append(notes, fmt.Sprintf("queue: the oldest claim that it does not have was made %s ago", behind.Round(time.Second)))
 		}
 		notes = append(notes, n.lanesSeen.now()...)
+	}
+	for _, s := range n.stores {
+		if note := s.note(); note != "" {
+			notes = append(notes, note)
+		}
+	}
+	if n.consumer != nil {
+		waiting := n.consumer.Waiting()
+		for _, lane := range slices.Sorted(maps.Keys(waiting)) {
+			notes = append(notes, "lane "+lane+": orders wait for the ledger: "+waiting[lane])
+		}
 	}
 	if n.archiver != nil {
 		if behind := n.archiver.Behind(); behind > maxBehind {

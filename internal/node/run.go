@@ -59,6 +59,9 @@ func (n *Node) Run(ctx context.Context) error {
 		feeding.start("feeder", n.feeder.Run)
 	}
 	work.start("watch over the ledger", n.ledgerSeen.run)
+	if len(n.stores) > 0 {
+		work.start("watch over memcached", n.watchStores)
+	}
 	if c.Clustered() {
 		work.start("switches", n.watchSwitches)
 	}
@@ -68,8 +71,8 @@ func (n *Node) Run(ctx context.Context) error {
 			work.start("sweep", n.sweep)
 		}
 	}
+	front.start("front", n.front.Run)
 	if n.public != nil {
-		front.start("front", n.front.Run)
 		front.start("public port", func(context.Context) error { return public.Serve(n.public) })
 	}
 	n.logger.Info("manna serves", "node", n.log.Node(), "roles", n.opts.Roles, "public", n.Public(), "admin", n.Admin(), "data", c.Data)

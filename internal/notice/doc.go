@@ -13,4 +13,11 @@
 // goes down, a disk that is full. Repeated writes the first such line at once, and
 // then for each interval one that says how many more there were. Each of them is
 // there at level DEBUG.
+//
+// # A line about what comes and goes
+//
+// A server that answers every other call is there and away many times a second.
+// Changing writes that it began and that it is over at once, and while it goes on
+// like that one line for each interval: how it stands at the end of it, and how many
+// more changes there were.
 package notice
