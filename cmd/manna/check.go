@@ -22,8 +22,8 @@ func newCheck(e *env) *cobra.Command {
 		Long: "Reads a configuration (default: the file of --config) and says what is understood of it:\n" +
 			"the windows, the lanes, and for each partner how long the whole stock takes at its rate\n" +
 			"against the campaign's promise. Servers that the file names are asked whether they could be\n" +
-			"used now, unless --offline. The exit code is 1 for an invalid file, where a promise cannot\n" +
-			"be kept and where a server does not do.",
+			"used now, and directories whether they could be written, unless --offline. The exit code is 1\n" +
+			"for an invalid file, where a promise cannot be kept and where one of these does not do.",
 		Args:              usageArgs(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: arguments(files("yaml", "yml")),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,7 +34,7 @@ func newCheck(e *env) *cobra.Command {
 			return check(cmd.Context(), e, file, offline)
 		},
 	}
-	cmd.Flags().BoolVar(&offline, "offline", false, "ask no server")
+	cmd.Flags().BoolVar(&offline, "offline", false, "ask no server, and look at no directory")
 	return cmd
 }
 

@@ -13,12 +13,12 @@ import (
 // report is what check says. Its field names are a contract.
 type report struct {
 	File      string           `json:"file"`
-	OK        bool             `json:"ok"` // valid, every promise can be kept, and every engine answers
+	OK        bool             `json:"ok"` // valid, every promise can be kept, and all it stands on can be used
 	Errors    []config.Problem `json:"errors,omitempty"`
 	Warnings  []config.Problem `json:"warnings,omitempty"`
 	Server    *serverReport    `json:"server,omitempty"`
 	Campaigns []campaignReport `json:"campaigns,omitempty"`
-	Engines   []node.Verdict   `json:"engines,omitempty"` // those that have servers
+	Engines   []node.Verdict   `json:"engines,omitempty"` // the directories, and the engines that have servers
 	Lanes     []laneReport     `json:"lanes,omitempty"`
 	Promises  []promiseReport  `json:"promises,omitempty"`
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"manna/internal/node"
 )
 
 // command runs one command line in this process.
@@ -17,14 +19,18 @@ func command(t *testing.T, args ...string) (code int, out, errOut string) {
 	return code, o.String(), e.String()
 }
 
+// writeConfig writes a configuration whose /srv/manna is below a directory of the
+// test's own.
 func writeConfig(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "manna.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "/srv/manna", dataOf(file))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
 }
+
+func dataOf(file string) string { return filepath.Join(filepath.Dir(file), "data") }
 
 const checked = `node: a
 data: /srv/manna
@@ -68,9 +74,12 @@ func TestCheckText(t *testing.T) {
 	}
 	want := file + ` is valid.
 
-Node a keeps its data in /srv/manna; public API on :8080, admin on :8081.
+Node a keeps its data in ` + dataOf(file) + `; public API on :8080, admin on :8081.
 Durability local; queue embedded, guard embedded, ledger sqlite; archive none; reconciles at "7 * * * *" UTC.
 Claims from nobody: there is no auth, so only serve --dev runs.
+
+Directories and servers
+  data  directory  ok  ` + dataOf(file) + ` will be made
 
 Campaigns
   spring: 2027-02-05 20:00:00 to 20:30:00 +08:00 (30m), promise 2h
@@ -205,5 +214,56 @@ func TestCheckMissing(t *testing.T) {
 	}
 	if code, _, _ := command(t, "check", "a", "b"); code != exitUsage {
 		t.Errorf("two files: got exit code %d, want %d", code, exitUsage)
+	}
+}
+
+// TestCheckDirectories: serve could not work there, and check says so of each key.
+func TestCheckDirectories(t *testing.T) {
+	t.Setenv("CHECK_TEST_SECRET", "a-secret-that-nobody-sees")
+	taken := filepath.Join(t.TempDir(), "taken")
+	if err := os.WriteFile(taken, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	archive := "\narchive: {url: file://" + filepath.ToSlash(taken) + "/archive}"
+	file := writeConfig(t, strings.Replace(checked, "data: /srv/manna", "data: "+taken+"/data"+archive, 1))
+	code, out, _ := command(t, "check", file)
+	if code != exitWrong {
+		t.Errorf("got exit code %d, want %d", code, exitWrong)
+	}
+	for _, want := range []string{"data directory FAILED in " + taken, "name one in data: that this process can write to", "archive directory FAILED", "archive: {url:", "FAILED: data, archive cannot be used now."} {
+		if !strings.Contains(squeeze(out), want) {
+			t.Errorf("got\n%s\nwithout %q", out, want)
+		}
+	}
+	code, out, _ = command(t, "check", "--json", file)
+	var r report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitWrong || r.OK || len(r.Engines) != 2 {
+		t.Fatalf("got exit code %d, %v, %s", code, err, out)
+	}
+	for i, key := range []string{"data", "archive"} {
+		if v := r.Engines[i]; v.Key != key || v.OK || !strings.Contains(v.Problem, taken) {
+			t.Errorf("got %+v, want %s refused", v, key)
+		}
+	}
+	if code, out, _ := command(t, "check", "--offline", file); code != exitDone || strings.Contains(out, "Directories and servers") {
+		t.Errorf("offline: got exit code %d and\n%s", code, out)
+	}
+	file = writeConfig(t, strings.Replace(checked, "data: /srv/manna", "data: /srv/manna\narchive: {url: file:///srv/manna/archive}", 1))
+	if code, out, _ := command(t, "check", file); code != exitDone || !strings.Contains(squeeze(out), "archive directory ok file://") {
+		t.Errorf("an archive that will be made: got exit code %d and\n%s", code, out)
+	}
+	if _, err := os.Stat(dataOf(file)); err == nil {
+		t.Error("a check makes directories")
+	}
+}
+
+// What a person should see to is told, and refuses nothing.
+func TestCheckNotes(t *testing.T) {
+	var b bytes.Buffer
+	r := report{Engines: []node.Verdict{{Key: "queue", Engine: "rocketmq", OK: true, Found: "b=1", Notes: []string{"one is away", "so is another"}}}}
+	r.printEngines(&b)
+	want := " queue rocketmq ok b=1\n note one is away\n note so is another\n"
+	if got := squeeze(b.String()); got != squeeze(want) {
+		t.Errorf("got\n%s", b.String())
 	}
 }

@@ -23,7 +23,7 @@ func (r report) print(out io.Writer) error {
 	fmt.Fprintf(&b, "Claims from %s.\n", s.who())
 
 	if len(r.Engines) > 0 {
-		b.WriteString("\nServers\n")
+		b.WriteString("\nDirectories and servers\n")
 		r.printEngines(&b)
 	}
 	b.WriteString("\nCampaigns\n")
@@ -83,6 +83,9 @@ func (r report) printEngines(b *bytes.Buffer) {
 			said = strings.ReplaceAll(v.Problem, "\n", "\n  \t\t\t")
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", v.Key, v.Engine, verdict, said)
+		for _, note := range v.Notes {
+			fmt.Fprintf(w, "  \t\tnote\t%s\n", note)
+		}
 	}
 	w.Flush()
 }

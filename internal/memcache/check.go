@@ -3,8 +3,10 @@ package memcache
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
@@ -19,7 +21,7 @@ func (c *Client) Check(ctx context.Context) []error {
 	done := make(chan struct{})
 	for i, s := range c.servers {
 		go func() {
-			found[i] = check(ctx, s.address)
+			found[i] = c.check(ctx, s.address)
 			done <- struct{}{}
 		}()
 	}
@@ -37,12 +39,17 @@ func (c *Client) Check(ctx context.Context) []error {
 
 // check asks one server for its settings, on a connection of its own: gomemcache
 // has no way to.
-func check(ctx context.Context, address string) error {
+func (c *Client) check(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, checkWithin)
 	defer cancel()
+	correct := fmt.Sprintf("correct %s: {servers}; claims go on without it", c.name)
+	silent := fmt.Errorf("memcached %s does not answer within %v: see whether it hangs, or %s", address, checkWithin, correct)
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("memcached %s cannot be reached: %w: start it, or correct its address; claims go on without it", address, err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return silent
+	case err != nil:
+		return fmt.Errorf("memcached %s cannot be reached: %w: start it, or %s", address, err, correct)
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
@@ -50,7 +57,10 @@ func check(ctx context.Context, address string) error {
 		return err
 	}
 	stranger := func(what any) error {
-		return fmt.Errorf("%s answers, but not as memcached does: %v: correct the address; claims go on without it", address, what)
+		if err, ok := what.(error); ok && errors.Is(err, os.ErrDeadlineExceeded) {
+			return silent
+		}
+		return fmt.Errorf("%s answers, but not as memcached does: %v: %s", address, what, correct)
 	}
 	if _, err := fmt.Fprint(conn, "stats settings\r\n"); err != nil {
 		return stranger(err)

@@ -75,7 +75,7 @@ func New(o Options) (*Client, error) {
 			return nil, fmt.Errorf("%s: %q is no address of a memcached server: write host:port, like 127.0.0.1:11211", o.Name, address)
 		}
 		if seen[address] {
-			return nil, fmt.Errorf("%s: server %s is named twice", o.Name, address)
+			return nil, fmt.Errorf("%s: server %s is named twice: take one of them out of %s: {servers}", o.Name, address, o.Name)
 		}
 		seen[address] = true
 		s := newServer(address, &o)

@@ -236,27 +236,32 @@ func TestCheck(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	c := open(t, Options{Servers: []string{memcachetest.StartFake(t).Addr, nobody, stranger.Addr().String()}})
-	errs := c.Check(t.Context())
-	if len(errs) != 2 {
-		t.Fatalf("Check = %v, want two errors", errs)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // nobody takes its connections, which are made all the same
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i, want := range []string{nobody + " cannot be reached", "not as memcached does"} {
-		if !strings.Contains(errs[i].Error(), want) || !strings.Contains(errs[i].Error(), "correct") {
+	defer silent.Close()
+	c := open(t, Options{Servers: []string{memcachetest.StartFake(t).Addr, nobody, stranger.Addr().String(), silent.Addr().String()}})
+	errs := c.Check(t.Context())
+	if len(errs) != 3 {
+		t.Fatalf("Check = %v, want three errors", errs)
+	}
+	for i, want := range []string{nobody + " cannot be reached", "not as memcached does", silent.Addr().String() + " does not answer within 2s"} {
+		if !strings.Contains(errs[i].Error(), want) || !strings.Contains(errs[i].Error(), "correct guard: {servers}") {
 			t.Errorf("%q does not say %q and the remedy", errs[i], want)
 		}
 	}
 }
 
 func TestNewRefuses(t *testing.T) {
-	for name, o := range map[string]Options{
-		"no server":    {Name: "guard"},
-		"no port":      {Name: "guard", Servers: []string{"host"}},
-		"named twice":  {Name: "guard", Servers: []string{"a:1", "b:1", "a:1"}},
-		"no such name": {Name: "a b", Servers: []string{"a:1"}},
+	for want, o := range map[string]Options{
+		"write servers: [host:11211]":                           {Name: "guard"},
+		"write host:port":                                       {Name: "guard", Servers: []string{"host"}},
+		"named twice: take one of them out of guard: {servers}": {Name: "guard", Servers: []string{"a:1", "b:1", "a:1"}},
+		"a b": {Name: "a b", Servers: []string{"a:1"}},
 	} {
-		if c, err := New(o); err == nil {
-			t.Errorf("%s: New = %v", name, c)
+		if c, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New = %v, %v; want an error with %q", c, err, want)
 		}
 	}
 }

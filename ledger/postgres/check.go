@@ -18,9 +18,12 @@ import (
 // What PostgreSQL says of a table that is not there.
 const undefinedTable = "42P01"
 
-// Check sees whether a ledger could be opened with these options, and changes
-// nothing. It returns what it found: the server's address and version, and the
-// schema's. The error is what Open's would be.
+// looking is what Check's first question is called in errors.
+const looking = "look at the server"
+
+// Check sees whether a ledger could be opened with these options and written to, and
+// changes nothing. It returns what it found: the server's address and version, and
+// the schema's. The error is what Open's, or that of a call after it, would be.
 func Check(ctx context.Context, opts Options) (found string, err error) {
 	opts.Connections, opts.Logger = 1, slog.New(slog.DiscardHandler)
 	l, err := connect(ctx, opts)
@@ -30,19 +33,31 @@ func Check(ctx context.Context, opts Options) (found string, err error) {
 	defer l.Close()
 	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
 	defer cancel()
-	var server, encoding string
-	var there, may bool
-	err = l.pool.QueryRow(bounded, `SELECT current_setting('server_version'), current_setting('server_encoding'),
-		EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1), has_database_privilege(current_database(), 'CREATE')`, l.opts.Schema).Scan(&server, &encoding, &there, &may)
+	if err := strange(bounded, &l.pool.Config().ConnConfig.Config, l.opts.Timeout/5); err != nil {
+		return "", l.explain(looking, fmt.Errorf("%w: %w", ledger.ErrUnavailable, err))
+	}
+	var server, encoding, database string
+	var there, may, fixed, standby bool
+	err = l.pool.QueryRow(bounded, `SELECT current_setting('server_version'), current_setting('server_encoding'), current_database(),
+		EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1), has_database_privilege(current_database(), 'CREATE'),
+		current_setting('transaction_read_only') = 'on', pg_is_in_recovery()`, l.opts.Schema).Scan(&server, &encoding, &database, &there, &may, &fixed, &standby)
+	if errors.Is(err, context.DeadlineExceeded) && bounded.Err() != nil {
+		err = silent(err, l.opts.Timeout)
+	}
 	if err != nil {
-		return "", l.explain("look at the server", err)
+		return "", l.explain(looking, err)
 	}
 	found = fmt.Sprintf("PostgreSQL %s at %s", server, l.addr)
 	switch {
 	case encoding != encodingUTF8:
 		return found, wrongEncoding(encoding)
+	case standby:
+		return found, fmt.Errorf("PostgreSQL at %s: it is a standby, on which nothing can be written: name the primary in ledger: {dsn}", l.addr)
+	case fixed:
+		return found, fmt.Errorf("PostgreSQL at %s: it is read-only: %s", l.addr, remedyReadOnly)
 	case !there && !may:
-		return found, fmt.Errorf("%s has no schema %s, and this user may not create it: GRANT CREATE ON DATABASE …, or have it created", l.addr, l.opts.Schema)
+		return found, fmt.Errorf("%s has no schema %s, and this user may not create it: GRANT CREATE ON DATABASE %s TO %s, or have it created",
+			l.addr, l.opts.Schema, quoted(database), quoted(l.user()))
 	case !there:
 		return found + ", schema " + l.opts.Schema + " will be created", nil
 	}
@@ -50,10 +65,13 @@ func Check(ctx context.Context, opts Options) (found string, err error) {
 	switch {
 	case err != nil:
 		return found, l.explain("read the schema's version", err)
-	case at == 0:
-		return found + ", schema " + l.opts.Schema + " is empty", nil
 	case at > known:
 		err = l.newer(at, known)
+	default:
+		err = l.lacking(ctx, at, known)
+	}
+	if at == 0 {
+		return found + ", schema " + l.opts.Schema + " is empty", err
 	}
 	return fmt.Sprintf("%s, schema %s at version %d of %d", found, l.opts.Schema, at, known), err
 }

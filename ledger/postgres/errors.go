@@ -23,6 +23,7 @@ const (
 	noDatabase      = "3D000"
 	noPrivilege     = "42501"
 	tooMany         = "53300"
+	readOnly        = "25006"
 )
 
 // own are the package ledger's own errors: what they say is whole.
@@ -48,14 +49,18 @@ func (l *Ledger) explain(what string, err error) error {
 			return fmt.Errorf("PostgreSQL at %s does not let %q in (%s): check user and password in the ledger's dsn, and pg_hba.conf", l.addr, user, refused.Message)
 		case noDatabase:
 			return fmt.Errorf("PostgreSQL at %s has no such database: create it (createdb), or name another in the ledger's dsn", l.addr)
-		case noPrivilege:
-			return fmt.Errorf("PostgreSQL at %s: %s: %s: grant %q the schema %q and CREATE on the database: %w", l.addr, what, refused.Message, user, l.opts.Schema, err)
+		case noPrivilege, readOnly:
+			remedy := remedyReadOnly
+			if refused.Code == noPrivilege {
+				remedy = l.rightsFor(what)
+			}
+			return fmt.Errorf("PostgreSQL at %s: %s: %w", l.addr, what, &worded{refused.Message + ": " + remedy, err})
 		case tooMany:
 			return fmt.Errorf("PostgreSQL at %s: %s: %s: raise max_connections, or lower pool_max_conns in the dsn (%w)", l.addr, what, refused.Message, ledger.ErrUnavailable)
 		}
 	}
 	if unreachable(err) {
-		return fmt.Errorf("PostgreSQL at %s: %s: %w: %w", l.addr, what, ledger.ErrUnavailable, oneLine(err))
+		return fmt.Errorf("PostgreSQL at %s: %s: %w: %w", l.addr, what, ledger.ErrUnavailable, oneLine(awayOf(err, l.opts.Timeout)))
 	}
 	return fmt.Errorf("PostgreSQL at %s: %s: %w", l.addr, what, oneLine(err))
 }

@@ -294,7 +294,7 @@ func TestWrongCredentials(t *testing.T) {
 		h := home{dsn: s.dsn(serverPassword), schema: "public"}
 		h.exec(t, "CREATE ROLE guest LOGIN PASSWORD '"+wrong+"'; REVOKE CREATE ON DATABASE postgres FROM PUBLIC")
 		_, err := Open(t.Context(), Options{DSN: fmt.Sprintf("postgres://guest:%s@127.0.0.1:%d/postgres?sslmode=disable", wrong, s.port), Node: "a"})
-		refusal(t, err, "grant", wrong)
+		refusal(t, err, "GRANT CREATE ON DATABASE", wrong)
 	})
 }
 

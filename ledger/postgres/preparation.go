@@ -89,7 +89,7 @@ func (l *Ledger) makeReady(ctx context.Context, p *preparation) error {
 	if at < known {
 		close(p.migrating)
 		if err := l.migrate(ctx); err != nil {
-			return l.explain("prepare the schema", err)
+			return l.explain(preparing, err)
 		}
 	}
 	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)

@@ -5,46 +5,65 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 )
+
+// Found is what Check finds.
+type Found struct {
+	Brokers []string // the masters, as name=address
+	Missing []string // topics that are not there, which Open and Lane create
+	// Away are the name servers that do not answer, or know no broker, while others
+	// do: a queue works without them.
+	Away []string
+}
 
 // Check sees whether a queue with these options would work, and the lanes of these
 // partners: every name server is asked, every broker's timer, and every topic that
-// is there already. It creates and sends nothing and joins no group. It returns the
-// brokers that it found, as name=address, the topics that are not there, which Open
-// and Lane create, and all that is wrong, each with its remedy; what is only away is
-// ErrAway.
-func Check(ctx context.Context, opts Options, partners ...string) (brokers, missing []string, err error) {
+// is there already. It creates and sends nothing and joins no group. The error is all
+// that is wrong, each with its remedy; what is only away is ErrAway.
+func Check(ctx context.Context, opts Options, partners ...string) (found Found, err error) {
 	if err := opts.complete(); err != nil {
-		return nil, nil, err
+		return Found{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	w := newWire(func(frame) {})
 	defer w.close()
+	answers := make([]error, len(opts.NameServers))
+	var asking sync.WaitGroup
+	for i, addr := range opts.NameServers {
+		asking.Go(func() {
+			one := &cluster{wire: w, nameServers: []string{addr}, name: opts.Cluster}
+			_, answers[i] = one.masters(ctx)
+		})
+	}
+	asking.Wait()
 	var failed error
 	var good []string
-	for _, addr := range opts.NameServers {
-		one := &cluster{wire: w, nameServers: []string{addr}, name: opts.Cluster}
-		if _, err := one.masters(ctx); err != nil {
-			failed = errors.Join(failed, err)
-		} else {
+	for i, addr := range opts.NameServers {
+		switch err := answers[i]; {
+		case err == nil:
 			good = append(good, addr)
+		case errors.Is(err, ErrAway) && slices.Contains(answers, nil):
+			found.Away = append(found.Away, addr)
+		default:
+			failed = errors.Join(failed, err)
 		}
 	}
 	if len(good) == 0 {
-		return nil, nil, failed
+		return Found{}, failed
 	}
 	c := &cluster{wire: w, nameServers: good, name: opts.Cluster}
 	masters, err := c.ready(ctx)
 	failed = errors.Join(failed, err)
 	for name, addr := range masters {
-		brokers = append(brokers, name+"="+addr)
+		found.Brokers = append(found.Brokers, name+"="+addr)
 	}
-	slices.Sort(brokers)
+	slices.Sort(found.Brokers)
 	inspect := func(topic string, queues int) {
 		err := c.enough(ctx, topic, queues)
 		if errors.Is(err, errNoTopic) {
-			missing = append(missing, topic)
+			found.Missing = append(found.Missing, topic)
 			return
 		}
 		failed = errors.Join(failed, err)
@@ -60,7 +79,7 @@ func Check(ctx context.Context, opts Options, partners ...string) (brokers, miss
 			inspect(topic, opts.Queues)
 		}
 	}
-	return brokers, missing, failed
+	return found, failed
 }
 
 // ready sees that the masters answer and have timers, and lists them.

@@ -112,8 +112,8 @@ func TestBrokerThatLostItsStore(t *testing.T) {
 	// What was tried again and again has come to its end: with both queues of `first`,
 	// and with those of `soon` and `later` that got a message.
 	r.log.await(t, 4, "INFO", "over: cannot read a queue of the lane")
-	if brokers, missing, err := rocketmq.Check(t.Context(), r.options("b", 2), "midas"); len(brokers) != 1 || len(missing) > 0 || err != nil {
-		t.Errorf("a check finds %v, missing %v, %v", brokers, missing, err)
+	if found, err := rocketmq.Check(t.Context(), r.options("b", 2), "midas"); len(found.Brokers) != 1 || len(found.Missing) > 0 || err != nil {
+		t.Errorf("a check finds %+v, %v", found, err)
 	}
 }
 

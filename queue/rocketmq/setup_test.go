@@ -5,6 +5,7 @@ package rocketmq_test
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func TestTopicsWithTooFewQueues(t *testing.T) {
 	remedy := []string{r.group + "-first-midas", "2 queues", "mqadmin updateTopic", "queues: 2"}
 	wrong(t, "a lane", err, remedy...)
 	wrong(t, "feeding", wide.Feed(t.Context(), r.claims(1, "midas")), remedy...)
-	_, _, err = rocketmq.Check(t.Context(), r.options("b", 4), "midas")
+	_, err = rocketmq.Check(t.Context(), r.options("b", 4), "midas")
 	wrong(t, "a check", err, append(remedy, r.group+"-later-midas")...)
 	if errors.Is(err, rocketmq.ErrAway) {
 		t.Errorf("waiting is said to help: %v", err)
@@ -111,9 +112,9 @@ func TestTopicThatMayNotBeWrittenHoldsUpNobodyElse(t *testing.T) {
 func TestCheckFindsTheBrokers(t *testing.T) {
 	r := newRig(t)
 	opts := r.options("a", 4)
-	brokers, missing, err := rocketmq.Check(t.Context(), opts, "midas", "iris")
-	if err != nil || len(brokers) != 1 || !strings.HasSuffix(brokers[0], r.servers.Addr(engines.Broker)) {
-		t.Fatalf("found %v, %v; want the broker at %s", brokers, err, r.servers.Addr(engines.Broker))
+	found, err := rocketmq.Check(t.Context(), opts, "midas", "iris")
+	if err != nil || len(found.Brokers) != 1 || !strings.HasSuffix(found.Brokers[0], r.servers.Addr(engines.Broker)) || len(found.Away) > 0 {
+		t.Fatalf("found %+v, %v; want the broker at %s", found, err, r.servers.Addr(engines.Broker))
 	}
 	want := []string{r.group + "-marks"}
 	for _, partner := range []string{"midas", "iris"} {
@@ -121,8 +122,8 @@ func TestCheckFindsTheBrokers(t *testing.T) {
 			want = append(want, r.group+"-"+what+"-"+partner)
 		}
 	}
-	if !slices.Equal(missing, want) {
-		t.Errorf("missing are %v, want %v", missing, want)
+	if !slices.Equal(found.Missing, want) {
+		t.Errorf("missing are %v, want %v", found.Missing, want)
 	}
 	// It has made nothing.
 	if _, err := r.open("a", 4).Aside(t.Context(), "midas"); err == nil {
@@ -130,13 +131,19 @@ func TestCheckFindsTheBrokers(t *testing.T) {
 	}
 
 	opts.Cluster = "Elsewhere"
-	_, _, err = rocketmq.Check(t.Context(), opts)
+	_, err = rocketmq.Check(t.Context(), opts)
 	wrong(t, "a cluster that is not there", err, "Elsewhere", "DefaultCluster")
 
 	opts = r.options("a", 4)
 	opts.NameServers = append(opts.NameServers, r.servers.Addr(engines.Broker))
-	if brokers, _, err := rocketmq.Check(t.Context(), opts); err == nil || len(brokers) != 1 {
-		t.Errorf("a broker's address among the name servers': %v, %v; want an error, and the brokers", brokers, err)
+	if found, err := rocketmq.Check(t.Context(), opts); err == nil || len(found.Brokers) != 1 || len(found.Away) > 0 {
+		t.Errorf("a broker's address among the name servers': %+v, %v; want an error, and the brokers", found, err)
+	}
+	// What is only away leaves a queue that works, as Open's does.
+	nobody, hangup := freeAddr(t), listen(t, func(net.Conn) {})
+	opts.NameServers = []string{nobody, r.addr, hangup}
+	if found, err := rocketmq.Check(t.Context(), opts); err != nil || len(found.Brokers) != 1 || !slices.Equal(found.Away, []string{nobody, hangup}) {
+		t.Errorf("two name servers are away: %+v, %v; want these two named, and no error", found, err)
 	}
 	opts.Metrics = nil
 	opts.NameServers = []string{"localhost:" + r.addr[strings.LastIndex(r.addr, ":")+1:]}

@@ -39,6 +39,17 @@ func listen(t *testing.T, answer func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
+// freeAddr is an address at which nobody listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 func optionsFor(log *record, addrs ...string) rocketmq.Options {
 	return rocketmq.Options{NameServers: addrs, Group: "manna", Node: "a", Logger: slog.New(log)}
 }
@@ -58,7 +69,7 @@ func TestServersThatAreNone(t *testing.T) {
 			io.WriteString(conn, text)
 		})
 		_, openErr := rocketmq.Open(t.Context(), optionsFor(&record{}, addr))
-		_, _, checkErr := rocketmq.Check(t.Context(), optionsFor(&record{}, addr))
+		_, checkErr := rocketmq.Check(t.Context(), optionsFor(&record{}, addr))
 		for _, err := range []error{openErr, checkErr} {
 			if err == nil || errors.Is(err, rocketmq.ErrAway) || !strings.Contains(err.Error(), addr) || !strings.Contains(err.Error(), "nameservers") {
 				t.Errorf("%s: %v; want an error that names %s and the key, not one that says wait", name, err, addr)
@@ -70,17 +81,12 @@ func TestServersThatAreNone(t *testing.T) {
 // TestServersThatAreAway: Check calls it an error, Open a warning; what is fed
 // meanwhile fails, and Close ends everything.
 func TestServersThatAreAway(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
+	nobody := freeAddr(t)
 	hangup := listen(t, func(net.Conn) {})
 	var log record
-	brokers, _, err := rocketmq.Check(t.Context(), optionsFor(&log, nobody, hangup), "midas")
-	if !errors.Is(err, rocketmq.ErrAway) || !strings.Contains(err.Error(), nobody) || !strings.Contains(err.Error(), hangup) || len(brokers) > 0 {
-		t.Errorf("check: %v, %v; want one that names both", brokers, err)
+	found, err := rocketmq.Check(t.Context(), optionsFor(&log, nobody, hangup), "midas")
+	if !errors.Is(err, rocketmq.ErrAway) || !strings.Contains(err.Error(), nobody) || !strings.Contains(err.Error(), hangup) || len(found.Brokers)+len(found.Away) > 0 {
+		t.Errorf("check: %+v, %v; want one that names both", found, err)
 	}
 	q, err := rocketmq.Open(t.Context(), optionsFor(&log, nobody, hangup))
 	if err != nil {

@@ -12,7 +12,6 @@ package directory
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -52,25 +51,15 @@ func (b *Bucket) String() string { return "file://" + filepath.ToSlash(b.root) }
 // Close implements bucket.Bucket.
 func (b *Bucket) Close() error { return nil }
 
-// Check implements bucket.Bucket.
+// Check implements bucket.Bucket. A directory that is not there is not made: its
+// nearest parent has the probe.
 func (b *Bucket) Check(context.Context) error {
-	if err := b.disk.MkdirAll(b.root); err != nil {
+	_, err := disk.Probe(b.disk, b.root)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrPermission), errors.Is(err, disk.ErrFull):
 		return b.explain(err)
 	}
-	// Of its own name: two may check at once.
-	path := filepath.Join(b.root, ".probe-"+rand.Text()+".tmp")
-	f, err := b.disk.Create(path)
-	if err != nil {
-		return b.explain(err)
-	}
-	probe := []byte("probe")
-	_, err = f.WriteAt(probe, 0)
-	if err == nil {
-		if err = f.Sync(); err == nil {
-			_, err = f.ReadAt(probe, 0)
-		}
-	}
-	return b.explain(errors.Join(err, f.Close(), b.disk.Remove(path)))
+	return fmt.Errorf("%s: name a directory that can be written, archive: {url: file:///…}: %w", b, err)
 }
 
 func (b *Bucket) explain(err error) error {

@@ -127,8 +127,10 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := directory.New(disk.OS{}, file).Check(t.Context()); err == nil || !strings.Contains(err.Error(), file) {
-		t.Errorf("a file as a bucket: %v", err)
+	for _, root := range []string{file, filepath.Join(file, "below")} {
+		if err := directory.New(disk.OS{}, root).Check(t.Context()); err == nil || !strings.Contains(err.Error(), root) || !strings.Contains(err.Error(), "archive: {url") {
+			t.Errorf("%s as a bucket: %v", root, err)
+		}
 	}
 	denied := crashdisk.New(1)
 	denied.FailAt(crashdisk.OpCreate, 1, os.ErrPermission, false)
@@ -136,11 +138,25 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		t.Errorf("a directory of somebody else: %v", err)
 	}
 	full := crashdisk.New(1)
+	if err := full.MkdirAll("archive"); err != nil {
+		t.Fatal(err)
+	}
 	full.FailAt(crashdisk.OpSync, 1, disk.ErrFull, false)
 	if err := directory.New(full, "archive").Check(t.Context()); !errors.Is(err, disk.ErrFull) || bucket.Lasting(err) {
 		t.Errorf("a full disk: %v", err)
 	}
 	if names, err := full.List("archive"); err != nil || len(names) > 0 {
 		t.Errorf("the probe stays: %v, %v", names, err)
+	}
+}
+
+// TestCheckMakesNothing: a look at an archive that is to be made leaves no trace.
+func TestCheckMakesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := directory.New(disk.OS{}, filepath.Join(dir, "a", "archive")).Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
+		t.Errorf("it leaves %v (%v)", names, err)
 	}
 }

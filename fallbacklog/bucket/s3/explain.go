@@ -2,16 +2,23 @@ package s3
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
+	"syscall"
 
 	"github.com/minio/minio-go/v7"
 
 	"manna/fallbacklog/bucket"
 )
+
+// hungUp is how minio-go begins what it puts in the place of EOF.
+const hungUp = "Connection closed by foreign host"
 
 // status is that of the server's answer, or 0.
 func status(err error) int {
@@ -22,7 +29,11 @@ func status(err error) int {
 }
 
 // explain names the bucket and the remedy.
-func (b *Bucket) explain(err error) error {
+func (b *Bucket) explain(err error) error { return b.explainStep("", "", err) }
+
+// explainStep also names what was tried, where that is given, and has a remedy for
+// an error that is no other's.
+func (b *Bucket) explainStep(tried, otherwise string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -30,20 +41,36 @@ func (b *Bucket) explain(err error) error {
 		return err
 	}
 	remedy, kind := b.diagnose(err)
+	if remedy == "" && kind == nil {
+		remedy = otherwise
+	}
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		err = request.Err // without the request's address, which tells nobody anything
+		if strings.Contains(err.Error(), hungUp) {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	where := b.String()
+	if tried != "" {
+		where += ": " + tried
+	}
 	switch {
 	case kind != nil && remedy != "":
-		return fmt.Errorf("%s: %w: %s: %w", b, kind, remedy, err)
+		return fmt.Errorf("%s: %w: %s: %w", where, kind, remedy, err)
 	case kind != nil:
-		return fmt.Errorf("%s: %w: %w", b, kind, err)
+		return fmt.Errorf("%s: %w: %w", where, kind, err)
 	case remedy != "":
-		return fmt.Errorf("%s: %s: %w", b, remedy, err)
+		return fmt.Errorf("%s: %s: %w", where, remedy, err)
 	}
-	return fmt.Errorf("%s: %w", b, err)
+	return fmt.Errorf("%s: %w", where, err)
 }
 
 // diagnose gives the remedy for an error, and what it is. Either may be nothing.
 func (b *Bucket) diagnose(err error) (remedy string, kind error) {
 	const keys = "give archive: {access_key, secret_key}, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN where they need one"
+	if _, ok := errors.AsType[strangeError](err); ok {
+		return fmt.Sprintf("what answers at %s is no S3: correct the endpoint in archive: {url}", b.address.Endpoint), nil
+	}
 	if e, ok := errors.AsType[minio.ErrorResponse](err); ok {
 		switch e.Code {
 		case "NoSuchBucket":
@@ -76,17 +103,36 @@ func (b *Bucket) diagnose(err error) (remedy string, kind error) {
 		}
 		return "", nil
 	}
+	return b.diagnoseWay(err)
+}
+
+// diagnoseWay does so for an error of the way to the server.
+func (b *Bucket) diagnoseWay(err error) (remedy string, kind error) {
+	const correct = "correct the endpoint in archive: {url}"
+	at := b.address.Endpoint
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return "correct the endpoint in the address: its name is not known", bucket.ErrUnreachable
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return fmt.Sprintf("nobody listens at %s: start the server, or correct the endpoint in the address", b.address.Endpoint), bucket.ErrUnreachable
-	}
-	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
-		return "the server speaks http: write endpoint=http://" + b.address.Endpoint, bucket.ErrUnreachable
+		return correct + ": its name is not known", bucket.ErrUnreachable
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return "", bucket.ErrUnreachable
+		return fmt.Sprintf("%s does not answer in time: start it again, or %s", at, correct), bucket.ErrUnreachable
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return fmt.Sprintf("nobody listens at %s: start the server, or %s", at, correct), bucket.ErrUnreachable
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Sprintf("this machine does not trust the certificate of %s: give it the authority's, or %s", at, correct), bucket.ErrUnreachable
+	}
+	if _, ok := errors.AsType[*url.Error](err); !ok {
+		return "", nil
+	}
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	switch text := err.Error(); {
+	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		return "the server speaks http: write endpoint=http://" + at, bucket.ErrUnreachable
+	case noTLS, strings.Contains(text, "malformed HTTP"):
+		return fmt.Sprintf("what listens at %s is no S3: %s", at, correct), bucket.ErrUnreachable
+	case strings.Contains(text, hungUp), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Sprintf("what listens at %s hangs up: see that it is S3 and well, or %s", at, correct), bucket.ErrUnreachable
 	}
 	return "", nil
 }

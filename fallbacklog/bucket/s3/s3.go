@@ -63,7 +63,8 @@ func chain(keys Keys, profile string) *credentials.Credentials {
 		return credentials.NewStaticV4(keys.Access, keys.Secret, "")
 	}
 	file := &credentials.FileAWSCredentials{Profile: profile}
-	role := &credentials.IAM{Client: &http.Client{Timeout: 5 * time.Second}}
+	// It is on this machine, and Check has to have time for more.
+	role := &credentials.IAM{Client: &http.Client{Timeout: time.Second}}
 	if profile != "" { // asked for by name
 		return credentials.New(file)
 	}
@@ -76,39 +77,6 @@ func (b *Bucket) String() string { return b.address.String() }
 func (b *Bucket) Close() error {
 	b.transport.CloseIdleConnections()
 	return nil
-}
-
-// probe is the object of Check. It always has the same name and content: where
-// removing is denied, one of it stays.
-const probe = ".probe"
-
-// Check implements bucket.Bucket.
-func (b *Bucket) Check(ctx context.Context) error {
-	// A listing first: its answer tells a missing bucket from one that may not be seen.
-	for o := range b.core.ListObjectsIter(ctx, b.address.Bucket, minio.ListObjectsOptions{Prefix: b.address.Prefix, MaxKeys: 1}) {
-		if o.Err != nil {
-			return b.explain(o.Err)
-		}
-		break
-	}
-	c := bucket.Bytes([]byte("manna"))
-	key := b.address.Prefix + probe
-	if _, err := b.put(ctx, key, c, minio.PutObjectOptions{}); err != nil {
-		return b.explain(err)
-	}
-	r, _, _, err := b.core.GetObject(ctx, b.address.Bucket, key, minio.GetObjectOptions{})
-	if err == nil {
-		_, _, err = bucket.ReadSum(r)
-		err = errors.Join(err, r.Close())
-	}
-	if err = b.explain(err); err != nil && !errors.Is(err, bucket.ErrNotFound) { // another's Check may have taken it away
-		return err
-	}
-	err = b.explain(b.core.RemoveObject(ctx, b.address.Bucket, key, minio.RemoveObjectOptions{}))
-	if errors.Is(err, bucket.ErrDenied) || errors.Is(err, bucket.ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 // Get implements bucket.Bucket.

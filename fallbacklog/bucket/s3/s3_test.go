@@ -2,12 +2,16 @@ package s3_test
 
 import (
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -166,5 +170,107 @@ func TestCheckNeedsNoRemoval(t *testing.T) {
 	f.set(func(f *fake) { f.asked = nil })
 	if err := open(t, f.url()).Check(t.Context()); err != nil || !slices.Contains(f.asked, "DELETE pre/fix/.probe") {
 		t.Errorf("asked for %v, %v", f.asked, err)
+	}
+}
+
+// TestCheckOfWhatIsNoS3: whatever listens there is named, with the remedy, in time.
+func TestCheckOfWhatIsNoS3(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	page := func(status int, text string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			rw.WriteHeader(status)
+			io.WriteString(rw, text)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0) // it hears that nobody trusts it
+	stranger.StartTLS()
+	t.Cleanup(stranger.Close)
+	for name, c := range map[string]struct{ endpoint, want string }{
+		"a refusal":           {page(http.StatusBadRequest, "bad"), "is no S3"},
+		"no such page":        {page(http.StatusNotFound, "404 page not found"), "is no S3"},
+		"a page":              {page(http.StatusOK, "<html><p>Hello</html>"), "is no S3"},
+		"nothing":             {page(http.StatusOK, ""), "is no S3"},
+		"a strange ailment":   {page(http.StatusBadGateway, "bad gateway"), "see the server's log"},
+		"a mail server":       {"http://" + listen(t, "220 mail.example ESMTP\r\n", false), "is no S3"},
+		"one that hangs up":   {"http://" + listen(t, "", false), "hangs up"},
+		"a silent one":        {"http://" + listen(t, "", true), "does not answer in time"},
+		"another's TLS":       {stranger.URL, "does not trust the certificate"},
+		"no TLS":              {"https://" + listen(t, "220 mail.example ESMTP\r\n", false), "is no S3"},
+		"a silent one, https": {"https://" + listen(t, "", true), "does not answer in time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			err := open(t, "s3://fake/pre/fix?endpoint="+c.endpoint).Check(t.Context())
+			t.Log(err)
+			if took := time.Since(began); took > 6*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			_, at, _ := strings.Cut(c.endpoint, "://")
+			if err == nil || bucket.Lasting(err) || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("got %v; want one line, and that it may pass", err)
+			}
+			for _, want := range []string{c.want, "s3://fake/pre/fix at " + at + ": cannot list: "} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v; want %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// listen answers each connection with a text, if any, and then hangs up or is silent
+// until the test ends.
+func listen(t *testing.T, text string, silent bool) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over); l.Close(); all.Wait() })
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				if silent {
+					<-over
+					return
+				}
+				conn.Read(make([]byte, 4096))
+				io.WriteString(conn, text)
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// TestCheckSaysWhatItTried, where the server itself does not know more.
+func TestCheckSaysWhatItTried(t *testing.T) {
+	f := newFake(t)
+	for method, tried := range map[string]string{http.MethodPut: "put", http.MethodDelete: "remove"} {
+		ill := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == method {
+				f.say(rw, http.StatusInternalServerError, "InternalError")
+				return
+			}
+			f.ServeHTTP(rw, r)
+		}))
+		defer ill.Close()
+		err := open(t, "s3://fake/pre/fix?endpoint="+ill.URL).Check(t.Context())
+		t.Log(err)
+		want := "s3://fake/pre/fix at " + strings.TrimPrefix(ill.URL, "http://") + ": cannot " + tried + " the object pre/fix/.probe: see the server's log"
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
 	}
 }

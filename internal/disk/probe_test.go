@@ -1,0 +1,48 @@
+package disk_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"manna/internal/disk"
+	"manna/internal/disk/crashdisk"
+)
+
+func TestProbeLeavesNothing(t *testing.T) {
+	onEach(t, func(t *testing.T, d disk.Disk, dir string) {
+		for path, want := range map[string]bool{dir: true, filepath.Join(dir, "a", "b"): false} {
+			if there, err := disk.Probe(d, path); err != nil || there != want {
+				t.Errorf("%s: there %v, %v; want %v", path, there, err, want)
+			}
+		}
+		if names, err := d.List(dir); err != nil || len(names) > 0 {
+			t.Errorf("it leaves %v (%v)", names, err)
+		}
+	})
+}
+
+func TestProbeSaysWhere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "below")} {
+		if _, err := disk.Probe(disk.OS{}, dir); err == nil || !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), ".probe") {
+			t.Errorf("%s: %v; want an error with this path alone", dir, err)
+		}
+	}
+	for _, want := range []error{fs.ErrPermission, disk.ErrFull} {
+		d := crashdisk.New(1)
+		if err := d.MkdirAll("/data"); err != nil {
+			t.Fatal(err)
+		}
+		d.FailAt(crashdisk.OpCreate, 1, want, false)
+		if there, err := disk.Probe(d, "/data/a/b"); there || !errors.Is(err, want) || !strings.Contains(err.Error(), "/data/a/b cannot be made: in /data ") {
+			t.Errorf("there %v, %v; want %v", there, err, want)
+		}
+	}
+}

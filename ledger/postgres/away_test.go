@@ -1,0 +1,139 @@
+package postgres
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"manna/ledger"
+)
+
+// answering listens until the test ends, and gives each connection a text once it
+// has said something; without a text it is silent.
+func answering(t *testing.T, text string) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	t.Cleanup(func() { close(over); l.Close(); all.Wait() })
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				if text == "" {
+					<-over
+					return
+				}
+				io.ReadAtLeast(conn, make([]byte, 1024), 8)
+				io.WriteString(conn, text)
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// lines answers, as servers of lines do, once a client has ended one.
+func lines(t *testing.T, text string) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+					io.WriteString(conn, text)
+				}
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// TestServersOfLines: they would seem to hang.
+func TestServersOfLines(t *testing.T) {
+	for _, mode := range []string{"disable", "prefer", "require"} {
+		for _, text := range []string{"HTTP/1.1 400 Bad Request\r\n\r\n", "ERROR\r\n"} {
+			addr := lines(t, text)
+			_, err := Check(t.Context(), Options{DSN: "postgres://manna:s3cret@" + addr + "/manna?sslmode=" + mode, Node: "a", Timeout: time.Second})
+			refusal(t, err, addr+"/manna: look at the server: ledger cannot be reached: what answers there is no PostgreSQL: correct host and port in ledger: {dsn}", "s3cret")
+			if !errors.Is(err, ledger.ErrUnavailable) {
+				t.Errorf("%v: it may pass", err)
+			}
+		}
+	}
+}
+
+// TestWhatIsNoPostgreSQL: Check says in one line what is there, and which key to
+// correct; and so does a ledger that is to wait for it.
+func TestWhatIsNoPostgreSQL(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	l.Close()
+	const web, memcached, mail = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "ERROR\r\n", "220 mail.example ESMTP\r\n"
+	for name, c := range map[string]struct{ addr, mode, want, openWant string }{
+		"nobody":              {nobody, "disable", "nothing listens there: start it", "nothing listens there: start it"},
+		"silence":             {answering(t, ""), "disable", "it does not answer within 1s", "it does not answer within 1s"},
+		"silence, preferred":  {answering(t, ""), "prefer", "it does not answer within 1s", "it does not answer within 1s"},
+		"a web server":        {answering(t, web), "disable", "no PostgreSQL", "no PostgreSQL"},
+		"memcached":           {answering(t, memcached), "disable", "no PostgreSQL", "no PostgreSQL"},
+		"a mail server":       {answering(t, mail), "disable", "no PostgreSQL", "hangs up"},
+		"one, with TLS":       {answering(t, web), "require", "no PostgreSQL", "it takes no TLS"},
+		"no TLS":              {answering(t, "N"), "require", "sslmode=disable", "sslmode=disable"},
+		"a strange handshake": {answering(t, "S"+mail), "require", "no PostgreSQL", "no PostgreSQL"},
+		"a hang-up":           {answering(t, "N"), "disable", "hangs up", "hangs up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts := Options{DSN: "postgres://manna:s3cret@" + c.addr + "/manna?sslmode=" + c.mode, Node: "a", Timeout: time.Second}
+			began := time.Now()
+			found, err := Check(t.Context(), opts)
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			_, openErr := Open(t.Context(), opts)
+			refusal(t, err, c.want, "s3cret")
+			said := map[string]error{"look at the server": err}
+			if !errors.Is(openErr, context.DeadlineExceeded) { // whose time is over is the caller's to say
+				refusal(t, openErr, c.openWant, "s3cret")
+				said["read the schema's version"] = openErr
+			}
+			for what, err := range said {
+				for _, want := range []string{"PostgreSQL at " + c.addr + "/manna: " + what, "ledger: {dsn}"} {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("%v; want %q", err, want)
+					}
+				}
+				if !errors.Is(err, ledger.ErrUnavailable) {
+					t.Errorf("%v: it may pass", err)
+				}
+			}
+			if found != "" {
+				t.Errorf("found %q", found)
+			}
+		})
+	}
+}
