@@ -49,10 +49,13 @@ func (s *Story) Apply(rec *Record) {
 	}
 	if rec.Kind == Reissued {
 		// What is known of the order does not change; it is only on its way again,
-		// and one that had been parked begins anew.
+		// and one that had been parked begins anew, unless it has been attempted since.
 		s.Run, s.Due = e.Run, e.Due
 		if s.State == gift.StateParked {
-			s.State, s.Attempts, s.Queries, s.Code, s.Reason = gift.StateAccepted, 0, 0, "", ""
+			s.State, s.Code, s.Reason = gift.StateAccepted, "", ""
+			if !s.Open {
+				s.Attempts, s.Queries = 0, 0
+			}
 		}
 		return
 	}

@@ -227,9 +227,10 @@ func Fold(events []OrderEvent) OrderState {
 	if reissue != nil && (outcome == nil || reissue.after(outcome)) {
 		s.Due = reissue.Due
 		if s.State == gift.StateParked {
-			// It begins anew.
+			// It begins anew, unless it has been attempted since. That an attempt came
+			// before the last reissue says nothing: an earlier one may have been its cause.
 			s.State, s.Code, s.Reason = gift.StateAccepted, "", ""
-			if attempt == nil || !attempt.after(reissue) {
+			if !s.Open {
 				s.Attempts, s.Queries = 0, 0
 			}
 		}

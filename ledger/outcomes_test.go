@@ -2,7 +2,9 @@ package ledger_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,6 +47,7 @@ func TestFold(t *testing.T) {
 		"in one log its order counts, not clocks": {[]ledger.OrderEvent{at("a", 9, 1, attempted, 1), at("a", 2, 2, deferred, 1)}, gift.StateDeferred, "a", 1, false},
 		"a parked order that was reissued":        {[]ledger.OrderEvent{at("a", 1, 1, parked, 5), at("b", 2, 1, reissued, 0)}, gift.StateAccepted, "a", 0, false},
 		"and is attempted again":                  {[]ledger.OrderEvent{at("a", 1, 1, parked, 5), at("b", 2, 1, reissued, 0), at("a", 3, 2, attempted, 1)}, gift.StateAccepted, "a", 1, true},
+		"and is reissued once more":               {[]ledger.OrderEvent{at("a", 1, 1, parked, 5), at("a", 3, 2, attempted, 1), at("b", 4, 1, reissued, 0)}, gift.StateAccepted, "a", 1, true},
 		"an order reissued before it was parked":  {[]ledger.OrderEvent{at("a", 3, 1, parked, 5), at("b", 2, 1, reissued, 0)}, gift.StateParked, "a", 5, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,6 +81,50 @@ func TestFoldDoesNotDependOnTheArrangement(t *testing.T) {
 			if got := ledger.Fold(events); got != want {
 				t.Fatalf("%+v\ngot  %+v\nwant %+v", events, got, want)
 			}
+		}
+	}
+}
+
+// TestFoldOverOneLogSaysWhatTheStorySays over many short histories, some of which no lane
+// would write.
+func TestFoldOverOneLogSaysWhatTheStorySays(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	kinds := ledger.OrderKinds()
+	type seen struct {
+		state    gift.State
+		open     bool
+		attempts int
+		due      time.Time
+		reason   string
+	}
+	for range 20_000 {
+		var story fallbacklog.Story
+		story.Apply(&fallbacklog.Record{Kind: fallbacklog.Claimed})
+		kept := make(map[ledger.EventSort]ledger.OrderEvent)
+		var told []string
+		for i := range 1 + random.IntN(8) {
+			rec := &fallbacklog.Record{At: fallbacklog.Position(i + 1), Time: noon.Add(time.Duration(random.IntN(3)) * time.Second), Kind: kinds[random.IntN(len(kinds))]}
+			rec.Event = &fallbacklog.Event{Attempts: i + 1, Due: noon.Add(time.Duration(i) * time.Minute), Reason: fmt.Sprint(i)}
+			told = append(told, rec.Kind.String())
+			story.Apply(rec)
+			e := ledger.EventsOf("a", []*fallbacklog.Record{rec})[0]
+			if earlier, ok := kept[e.Sort()]; !ok || e.Replaces(&earlier) {
+				kept[e.Sort()] = e
+			}
+		}
+		s := ledger.Fold(slices.Collect(maps.Values(kept)))
+		got, want := seen{s.State, s.Open, s.Attempts, s.Due, s.Reason}, seen{story.State, story.Open, story.Attempts, story.Due, story.Reason}
+		if want.state.Final() {
+			want.due = time.Time{} // there is no next attempt
+		}
+		if want.state == gift.StateGranted {
+			// What comes after a grant says nothing of the order any more.
+			want.open, want.attempts, want.reason = false, got.attempts, got.reason
+		}
+		if got != want {
+			t.Fatalf("after %v:\ngot  %+v\nwant %+v", told, got, want)
 		}
 	}
 }
