@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -119,8 +120,20 @@ func checkGuard(ctx context.Context, c *config.Config, v *Verdict) error {
 }
 
 func checkLedger(ctx context.Context, c *config.Config, v *Verdict) (err error) {
-	v.Found, err = postgres.Check(ctx, postgres.Options{DSN: string(c.Ledger.DSN), Node: c.Node, Schema: c.Ledger.Schema})
-	return err
+	o := postgres.Options{DSN: string(c.Ledger.DSN), Node: c.Node, Schema: c.Ledger.Schema}
+	if v.Found, err = postgres.Check(ctx, o); err != nil {
+		return err
+	}
+	began, ended, theirs, err := postgres.Clock(ctx, o)
+	if err != nil {
+		return err
+	}
+	k := clock{logger: slog.New(slog.DiscardHandler)}
+	k.compare(began, ended, theirs)
+	if note := k.note(); note != "" {
+		v.Notes = append(v.Notes, note)
+	}
+	return nil
 }
 
 func checkArchive(ctx context.Context, c *config.Config, v *Verdict) error {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -74,6 +75,25 @@ func Check(ctx context.Context, opts Options) (found string, err error) {
 		return found + ", schema " + l.opts.Schema + " is empty", err
 	}
 	return fmt.Sprintf("%s, schema %s at version %d of %d", found, l.opts.Schema, at, known), err
+}
+
+// Clock asks for the server's time: what its clock said at some moment from began to
+// ended.
+func Clock(ctx context.Context, opts Options) (began, ended, theirs time.Time, err error) {
+	opts.Connections, opts.Logger = 1, slog.New(slog.DiscardHandler)
+	l, err := connect(ctx, opts)
+	if err != nil {
+		return began, ended, theirs, err
+	}
+	defer l.Close()
+	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
+	defer cancel()
+	for range 2 { // the first connects
+		began = time.Now()
+		theirs, err = l.now(bounded, l.pool)
+		ended = time.Now()
+	}
+	return began, ended, theirs, l.explain("ask for the time", err)
 }
 
 // versions reads at which version the schema is, 0 where it is not there or empty,
