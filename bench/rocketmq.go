@@ -17,7 +17,7 @@ import (
 // What a node has where its configuration says nothing else: see the options of
 // rocketmq, and feedBatch of package node.
 const (
-	feedBatch    = 8192
+	feedBatch    = 2048
 	queueBatch   = 256
 	queueSenders = 4
 	queueCount   = 8

@@ -30,7 +30,7 @@ func (d *delivering) choose(ctx context.Context) step {
 	for {
 		stands, err := d.choosing.ask(ctx, mine)
 		if ctx.Err() == nil {
-			d.c.shared.to(err)
+			d.c.shared.note(err)
 		}
 		switch {
 		case err == nil && slices.Contains(stands.Orders, d.m.Order.ID):

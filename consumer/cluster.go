@@ -71,7 +71,7 @@ func (d *delivering) win(ctx context.Context, p *Partner) error {
 			s, err = d.marking.ask(ctx, a)
 		}
 		if ctx.Err() == nil {
-			d.c.shared.to(err)
+			d.c.shared.note(err)
 		}
 		if err == nil {
 			// One of its own is met where an answer was lost. No call was made with it:
@@ -121,7 +121,7 @@ func (d *delivering) release() error {
 	defer cancel()
 	err := d.c.opts.Cluster.Marks.Release(ctx, []ledger.Attempt{d.won})
 	if err != nil {
-		d.c.shared.to(err)
+		d.c.shared.note(err)
 	}
 	return err
 }
@@ -179,7 +179,7 @@ func (d *delivering) settled(ctx context.Context, t delivery.Traits, asked time.
 	if c := d.c.opts.Cluster; c != nil && !t.Idempotent && !asked.Before(settled) {
 		highest, err := c.Marks.Highest(ctx, []gift.OrderID{d.m.Order.ID})
 		if err != nil {
-			d.c.shared.to(err)
+			d.c.shared.note(err)
 		}
 		if err != nil || !d.own(highest[d.m.Order.ID]) {
 			settled = settled.Add(clocksApart)
@@ -204,7 +204,7 @@ func (d *delivering) adopt(ctx context.Context, p *Partner, s ledger.Standing) s
 	// From here on the mark is not released any more: its number is used, and all
 	// below the next one stay so.
 	if _, err = d.concluding.ask(ctx, ledger.Conclusion{Attempt: s.Mark, State: gift.StateUnknown}); err != nil {
-		d.c.shared.to(err)
+		d.c.shared.note(err)
 		d.deferUntil(d.now().Add(lookAgain))
 		return nil
 	}
@@ -242,7 +242,7 @@ func (d *delivering) last(ctx context.Context, park step) step {
 	}
 	highest, err := c.Marks.Highest(ctx, []gift.OrderID{d.m.Order.ID})
 	if err != nil {
-		d.c.shared.to(err)
+		d.c.shared.note(err)
 		d.deferUntil(d.now().Add(lookAgain))
 		return nil
 	}
@@ -273,7 +273,7 @@ func (d *delivering) concluded(kind fallbacklog.Kind) {
 		_, err = d.concluding.ask(context.Background(), ledger.Conclusion{Attempt: a, State: kind.State()})
 	}
 	if err != nil {
-		d.c.shared.to(err)
+		d.c.shared.note(err)
 	}
 }
 
@@ -283,7 +283,7 @@ func (d *delivering) order(ctx context.Context) (ledger.OrderRow, error) {
 	defer cancel()
 	row, err := d.c.opts.Cluster.Outcomes.Order(ctx, d.m.Order.ID)
 	if err == nil || !errors.Is(err, ledger.ErrNotFound) {
-		d.c.shared.to(err)
+		d.c.shared.note(err)
 	}
 	return row, err
 }

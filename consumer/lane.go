@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -186,12 +185,25 @@ func (l *lane) status(ctx context.Context) LaneStatus {
 	return s
 }
 
-// brief is one line of an error that may have one for each of the lane's queues.
+// brief is one line of an error that may be joined of one for each of the lane's queues.
 func brief(err error) string {
-	text := err.Error()
-	first, rest, more := strings.Cut(text, "\n")
-	if !more {
-		return text
+	all := joined(err)
+	first := notice.OneLine(all[0].Error())
+	if len(all) == 1 {
+		return first
 	}
-	return fmt.Sprintf("%s (and %d more like it)", strings.TrimSpace(first), 1+strings.Count(rest, "\n"))
+	return fmt.Sprintf("%s (and %d more like it)", first, len(all)-1)
+}
+
+// joined lists the errors that errors.Join has made one of, or err alone. One that wraps
+// several others has a text of its own.
+func joined(err error) (all []error) {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok || err.Error() != errors.Join(many.Unwrap()...).Error() {
+		return []error{err}
+	}
+	for _, one := range many.Unwrap() {
+		all = append(all, joined(one)...)
+	}
+	return all
 }

@@ -142,8 +142,8 @@ func (s *share) lost(ctx context.Context, err error) {
 	}
 	now := s.now().UnixNano()
 	spacing := quota.Spacing(rate * gift.Rate(s.quota.Standby) / gift.Rate(nodes))
-	if mode != modeStandby {
-		s.enterMode(modeStandby, err)
+	s.enterMode(modeStandby, err)
+	if mode != modeStandby || s.local.Strange(now) {
 		s.local = quota.Register{Next: now + int64(spacing)}
 	}
 	s.local.Kept = now // nobody else is to be asked

@@ -180,8 +180,12 @@ func (s *share) start() (wait time.Duration, changed <-chan struct{}) {
 	return 0, nil
 }
 
-// miss lets slots go whose moment has passed.
+// miss lets slots go whose moment has passed, and those that no lease can have left: the
+// quota's clock has been set back, and others may have gone on without them.
 func (s *share) miss(now int64) {
+	if len(s.slots) > 0 && s.slots[0].First-now > int64(quota.Ahead) {
+		s.drop()
+	}
 	for len(s.slots) > 0 && now-s.slots[0].First > int64(quota.Late) {
 		s.status.Missed++
 		s.shift()

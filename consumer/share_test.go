@@ -584,16 +584,39 @@ func TestShareWaitEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// TestShareGoesByTheQuotasClock, also when that is set back or ahead while slots are held.
 func TestShareGoesByTheQuotasClock(t *testing.T) {
-	q := &Quota{Centre: &quota.Memory{}, Now: func() time.Time { return time.Now().Add(-time.Hour) }}
-	s := newShare("p", q, 600, time.Now, slog.New(slog.DiscardHandler))
-	s.enter(1)
-	s.step(t.Context())
-	r, _, err := q.Centre.Load(t.Context(), "p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if off := time.Since(time.Unix(0, r.Next)); off < 59*time.Minute {
-		t.Errorf("slots begin %v ago, want an hour", off)
+	for _, jump := range []time.Duration{-time.Hour, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			var centre quota.Memory
+			var ahead atomic.Int64
+			ahead.Store(int64(5 * time.Second))
+			q := &Quota{Centre: &centre, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }}
+			s := newShare("p", q, 100, time.Now, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var work sync.WaitGroup
+			defer work.Wait()
+			work.Go(func() { s.run(ctx) })
+			var started atomic.Int64
+			work.Go(func() {
+				for s.Wait(ctx) == nil {
+					started.Add(1)
+				}
+			})
+			time.Sleep(10 * time.Second)
+			r, _, err := centre.Load(ctx, "p")
+			if off := time.Until(time.Unix(0, r.Next)); err != nil || off < 4*time.Second {
+				t.Errorf("slots are leased %v ahead, %v", off, err)
+			}
+			ahead.Add(int64(jump))
+			time.Sleep(quota.Pause + quota.Skew + 2*time.Second) // until the register is taken over
+			before := started.Load()
+			time.Sleep(10 * time.Second)
+			if n := started.Load() - before; n < 950 || n > 1000 {
+				t.Errorf("%d starts in ten seconds after the clock jumped by %v", n, jump)
+			}
+			cancel()
+		})
 	}
 }

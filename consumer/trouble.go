@@ -20,12 +20,12 @@ type trouble struct {
 	err error
 }
 
-// to notes how the last try went.
-func (t *trouble) to(err error) {
-	t.mu.Lock()
+// note remembers how the last try went, and tells when that changes.
+func (t *trouble) note(err error) {
+	t.mu.Lock() // until it is told: of two changes the later one is told later
+	defer t.mu.Unlock()
 	before := t.err
 	t.err = err
-	t.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
 		t.told.Tell(slog.LevelError, "what the cluster's consumers share is not to be had; orders of partners that cannot dedupe wait, and of claims that may have several gifts", "err", err)
@@ -46,19 +46,24 @@ type stall struct {
 	err    error // why
 }
 
-// hold notes why orders wait, and that so many more do.
-func (s *stall) hold(more int, err error) {
+// begin has one more order wait, for this reason.
+func (s *stall) begin(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := s.orders == 0
-	s.orders += more
 	s.err = err
-	if !first {
+	if s.orders++; s.orders > 1 {
 		return
 	}
 	s.since = time.Now()
 	s.gauge.Set(1)
 	s.told.Tell(slog.LevelError, "orders of the lane wait for the ledger", "err", err)
+}
+
+// still renews the reason for which orders wait: one of them has asked again.
+func (s *stall) still(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
 }
 
 // end has one that waited go on, or be let go.
@@ -73,25 +78,25 @@ func (s *stall) end() {
 	s.err = nil
 }
 
-// why is the reason; "" where no order waits.
+// why is the reason in one line; "" where no order waits.
 func (s *stall) why() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
 		return ""
 	}
-	return s.err.Error()
+	return brief(s.err)
 }
 
 // await waits before the ledger is asked again; its error is ctx's. From the first time
 // on until onward the order is one that holds the lane up.
 func (d *delivering) await(ctx context.Context, why error) error {
-	more := 1
 	if d.waits {
-		more = 0
+		d.stall.still(why)
+	} else {
+		d.waits = true
+		d.stall.begin(why)
 	}
-	d.waits = true
-	d.stall.hold(more, why)
 	select {
 	case <-time.After(retryPause):
 		return nil

@@ -120,3 +120,11 @@ type Node struct {
 
 // Silent tells for how long the node has not been heard of.
 func (n *Node) Silent(now time.Time) time.Duration { return max(0, now.Sub(n.Seen)) }
+
+// missedAfter is how long a node that is up may not have been heard of unmentioned.
+const missedAfter = time.Minute
+
+// Missed reports whether the node is up and has not been heard of for long.
+func (n *Node) Missed(now time.Time) bool {
+	return n.State == NodeUp && n.Silent(now) > missedAfter
+}

@@ -72,33 +72,29 @@ const parallel = 16
 func (b *batch) reserve(ctx context.Context, reqs []Request) (later []int) {
 	f := b.front
 	now, snapshot := f.now(), f.snapshot.Load()
-	asked := make([]asked, len(reqs))
-	ask := func(some []int, p *patience) {
-		for _, i := range some {
-			asked[i] = b.ask(ctx, snapshot, &reqs[i], now, p, &b.results[i])
-		}
-	}
+	verdicts := make([]verdict, len(reqs))
+	decide := func(i int) { verdicts[i] = b.decide(ctx, snapshot, &reqs[i], now, &b.results[i]) }
 	if f.shared == nil {
-		ask(byUser(reqs, 1)[0], &b.patient)
-	} else {
-		var asking sync.WaitGroup
-		for _, some := range byUser(reqs, parallel) {
-			asking.Go(func() { ask(some, new(patience)) })
+		for i := range reqs {
+			decide(i)
 		}
-		asking.Wait()
+	} else {
+		var deciding sync.WaitGroup
+		for _, some := range byUser(reqs, parallel) {
+			deciding.Go(func() {
+				for _, i := range some {
+					decide(i)
+				}
+			})
+		}
+		deciding.Wait()
 	}
-	for i := range asked {
-		switch a := &asked[i]; {
-		case a.later:
+	for i, v := range verdicts {
+		switch {
+		case v.later:
 			later = append(later, i)
-		case a.held:
-			p, err := f.prepare(ctx, &a.entitlement, now, &b.patient)
-			if err != nil {
-				f.guard.Release(a.entitlement.id)
-				b.results[i].Err = err
-				continue
-			}
-			b.pending = append(b.pending, p)
+		case v.pending != nil:
+			b.pending = append(b.pending, v.pending)
 			b.index = append(b.index, i)
 		}
 	}
@@ -121,37 +117,38 @@ func byUser(reqs []Request, n int) [][]int {
 	return groups[:min(n, max(1, len(of)))]
 }
 
-// asked is what the guard says of a request; where it is neither, its result is known.
-type asked struct {
-	entitlement entitlement
-	held        bool // it is to be appended
-	later       bool // it is being appended
+// verdict is what comes of a request; where it is neither, its result is known.
+type verdict struct {
+	pending *pending // it is to be appended
+	later   bool     // it is being appended
 }
 
-// ask has the guard reserve one request's claim.
-func (b *batch) ask(ctx context.Context, s *Snapshot, req *Request, now time.Time, p *patience, result *Result) (a asked) {
+// decide has the guard reserve one request's claim, and takes its stock.
+func (b *batch) decide(ctx context.Context, s *Snapshot, req *Request, now time.Time, result *Result) (v verdict) {
 	f := b.front
 	if result.Err = checkTarget(req.Target); result.Err != nil {
-		return a
+		return v
 	}
 	e, err := s.entitle(req, now)
 	if err != nil {
-		result.Answer, result.Err = f.late(ctx, &e, err, p)
-		return a
+		result.Answer, result.Err = f.late(ctx, &e, err, &b.patient)
+		return v
 	}
-	r, err := f.reserve(ctx, &e, p)
+	r, err := f.reserve(ctx, &e, &b.patient)
 	switch {
 	case err != nil:
 		result.Err = err
 	case r.Busy != nil:
-		a.later = true
+		v.later = true
 	case !r.Held:
-		result.Answer, result.Err = f.repeat(ctx, &e, r.Recorded, p)
-		a.later = errors.Is(result.Err, errForgotten)
+		result.Answer, result.Err = f.repeat(ctx, &e, r.Recorded, &b.patient)
+		v.later = errors.Is(result.Err, errForgotten)
 	default:
-		a.entitlement, a.held = e, true
+		if v.pending, result.Err = f.prepare(ctx, &e, now, &b.patient); result.Err != nil {
+			f.guard.Release(e.id)
+		}
 	}
-	return a
+	return v
 }
 
 // append appends what was reserved.

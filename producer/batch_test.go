@@ -102,6 +102,31 @@ func TestBatchRespectsTheLimitWithinItself(t *testing.T) {
 	}
 }
 
+// A claim that is refused for its gift does not count against its user's limit, in a
+// batch as by itself.
+func TestBatchLeavesTheLimitToWhatIsAccepted(t *testing.T) {
+	for name, shared := range map[string]bool{"alone": false, "shared": true} {
+		t.Run(name, func(t *testing.T) {
+			show := testCampaigns()[1]
+			show.ClaimsPerUser, show.Gifts[1].Stock = 1, 1
+			f := openFixture(t, func(o *Options) {
+				o.Snapshot = compileCampaigns(t, show)
+				if shared {
+					o.Guard = steadfast{newMemoryGuard()}
+				}
+			})
+			ask := func(user, stage, gift string) Request {
+				return Request{Campaign: "show", Scene: "first", Stage: stage, Gift: gift, User: user, Platform: "ios"}
+			}
+			f.claim(ask("other", "s1", "greeting"))
+			results := f.ClaimBatch(t.Context(), []Request{ask("u", "s1", "greeting"), ask("u", "s2", "duo"), ask("u", "s3", "duo")})
+			if !errors.Is(results[0].Err, &gift.Error{Code: gift.SoldOut}) || results[1].Err != nil || !errors.Is(results[2].Err, &gift.Error{Code: gift.LimitReached}) {
+				t.Errorf("results %+v", results)
+			}
+		})
+	}
+}
+
 // crowd is a guard that answers once so many ask it at a time.
 type crowd struct {
 	Guard

@@ -46,18 +46,18 @@ const (
 )
 
 // patience is how long one request's claims go on waiting. It begins with the first
-// wait.
+// wait. Safe for concurrent use.
 type patience struct {
-	until time.Time // for what other nodes know
-	busy  time.Time // for other requests
+	turn sync.Mutex // of the claim that asks the ledger: a request takes one slot of it
+
+	mu    sync.Mutex // guards the next fields
+	until time.Time  // for what other nodes know
+	busy  time.Time  // for other requests
 }
 
 // wait waits until it is worth asking the guard again.
 func (p *patience) wait(ctx context.Context, busy <-chan struct{}) error {
-	if p.busy.IsZero() {
-		p.busy = time.Now().Add(busyFor)
-	}
-	timer := time.NewTimer(time.Until(p.busy))
+	timer := time.NewTimer(time.Until(p.first(&p.busy, busyFor)))
 	defer timer.Stop()
 	select {
 	case <-busy:
@@ -71,10 +71,17 @@ func (p *patience) wait(ctx context.Context, busy <-chan struct{}) error {
 
 // bound gives a context that ends with the patience.
 func (p *patience) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	if p.until.IsZero() {
-		p.until = time.Now().Add(patient)
+	return context.WithDeadline(ctx, p.first(&p.until, patient))
+}
+
+// first sets one of the times where this is the first wait for it, and gives it.
+func (p *patience) first(end *time.Time, within time.Duration) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if end.IsZero() {
+		*end = time.Now().Add(within)
 	}
-	return context.WithDeadline(ctx, p.until)
+	return *end
 }
 
 // errBusy: claims do not queue up for the ledger.
@@ -198,6 +205,10 @@ func (o *outside) userClaims(ctx context.Context, user string) (rows []ledger.Cl
 // ask makes a call. Its error is ledger.ErrNotFound, or says that the ledger does
 // not answer.
 func (o *outside) ask(ctx context.Context, p *patience, call func(ctx context.Context) error) error {
+	if p != nil {
+		p.turn.Lock()
+		defer p.turn.Unlock()
+	}
 	if err := o.resting(); err != nil {
 		return err
 	}
@@ -258,13 +269,13 @@ func (o *outside) resting() error {
 
 // note remembers how a call went, and tells when that changes.
 func (o *outside) note(err error) {
-	o.mu.Lock()
+	o.mu.Lock() // until it is told: of two changes the later one is told later
+	defer o.mu.Unlock()
 	before := o.err
 	o.err = err
 	if err != nil {
 		o.until = time.Now().Add(restFor)
 	}
-	o.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
 		o.told.Tell(slog.LevelError, "the ledger does not answer: claims go on, and what this node's log does not have cannot be read here", "err", err)

@@ -456,6 +456,29 @@ func TestLedgerThatIsBackIsNoTrouble(t *testing.T) {
 	}
 }
 
+// Who could change it before the line is written could also tell that first.
+func TestLedgerDoesNotChangeWhileItIsTold(t *testing.T) {
+	var o *outside
+	lines := 0
+	o = newOutside(&books{}, slog.New(slog.NewTextHandler(during(func() {
+		if lines++; o.mu.TryLock() {
+			o.mu.Unlock()
+			t.Error("it may change while a line is written")
+		}
+	}), nil)))
+	o.note(errLedger)
+	o.note(nil)
+	want(t, "lines of two changes", lines, 2)
+}
+
+// during is where lines go to: it is called while one is written.
+type during func()
+
+func (d during) Write(p []byte) (int, error) {
+	d()
+	return len(p), nil
+}
+
 // output is what is logged.
 type output struct {
 	mu    sync.Mutex

@@ -203,18 +203,23 @@ func (f *Feeder) feedAll(ctx context.Context, batches <-chan load, moved chan<- 
 		select {
 		case b := <-batches:
 			f.oldest.Store(b.oldest.UnixNano())
-			if err := f.feed(ctx, b.msgs); err != nil {
+			if err := f.feed(ctx, b.msgs, moved); err != nil {
 				return err
 			}
-			f.through.Store(uint64(b.end))
+			f.pass(b.end, moved)
 			f.oldest.Store(0)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		select {
-		case moved <- struct{}{}:
-		default:
-		}
+	}
+}
+
+// pass says that everything before a position is in the queue.
+func (f *Feeder) pass(through fallbacklog.Position, moved chan<- struct{}) {
+	f.through.Store(uint64(through))
+	select {
+	case moved <- struct{}{}:
+	default:
 	}
 }
 
@@ -241,25 +246,32 @@ func (f *Feeder) markAll(ctx context.Context, moved <-chan struct{}, marked *fal
 	}
 }
 
-// leastPart is how few messages are handed over at once to a queue that fails.
-const leastPart = 64
-
 // feed hands a batch over, again and again until the queue has it, but for what the
-// queue can never take. A queue that fails is given less at once: it may have taken most
-// of what it is given again.
-func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
+// queue can never take. A queue that fails, or refuses some of it, is given less at once:
+// it may have taken most of what it is given again.
+func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message, moved chan<- struct{}) error {
 	pause, most := f.opts.RetryMin, len(msgs)
 	for len(msgs) > 0 {
 		part := msgs[:min(most, len(msgs))]
 		err := f.opts.Queue.Feed(ctx, part)
 		if err == nil {
-			msgs, most = msgs[len(part):], 2*most
+			if msgs, most = msgs[len(part):], 2*most; len(msgs) > 0 {
+				f.pass(msgs[0].Origin, moved)
+			}
 			pause = f.opts.RetryMin
 			continue
 		}
+		most = max(len(part)/2, 1)
 		if never, why := f.never(part, err); len(never) > 0 {
 			if err = f.park(ctx, never, why); err == nil {
-				msgs = slices.DeleteFunc(msgs, func(m *queue.Message) bool { return slices.Contains(never, m) })
+				// They come in the order of msgs.
+				msgs = slices.DeleteFunc(msgs, func(m *queue.Message) bool {
+					gone := len(never) > 0 && never[0] == m
+					if gone {
+						never = never[1:]
+					}
+					return gone
+				})
 				continue
 			}
 			if errors.Is(err, fallbacklog.ErrPoisoned) || errors.Is(err, fallbacklog.ErrClosed) {
@@ -270,7 +282,6 @@ func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message) error {
 			return ctx.Err()
 		}
 		f.untaken.Tell("queue", f.opts.Name, "messages", len(part), "pause", pause, "err", err)
-		most = max(len(part)/2, leastPart)
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
 		case <-timer.C:

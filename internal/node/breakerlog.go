@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 
@@ -10,52 +9,52 @@ import (
 )
 
 // breakerLog tells how breakers change: what people do at once, and what a breaker does by
-// itself as often as a person can read it. The zero one is ready. Safe for concurrent use.
+// itself as often as a person can read it. It serves one breaker, or some of different
+// names that are made together; one that is made again has a log of its own. Safe for
+// concurrent use.
 type breakerLog struct {
-	mu sync.Mutex
+	logger *slog.Logger
+
+	mu sync.Mutex // guards of and what it holds; it is held while a line is told
 	of map[string]*breakerTold
 }
 
-// breakerTold is what was said of one breaker, which changes once at a time.
+// breakerTold is what was said of one breaker.
 type breakerTold struct {
 	changing *notice.Changing
 	mode     breaker.Mode
 	state    breaker.State // open or closed
 }
 
-func (l *breakerLog) about(logger *slog.Logger, name string) *breakerTold {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	told, ok := l.of[name]
-	if !ok {
-		told = &breakerTold{changing: notice.NewChanging(logger)}
-		if l.of == nil {
-			l.of = make(map[string]*breakerTold)
-		}
-		l.of[name] = told
-	}
-	return told
+func newBreakerLog(logger *slog.Logger) *breakerLog {
+	return &breakerLog{logger: logger, of: make(map[string]*breakerTold)}
 }
 
-// breakerChanged is told of each change of each breaker. That one is tried again, and that
-// a try has failed, is no news.
-func (n *Node) breakerChanged(s breaker.Snapshot) {
-	told := n.told.about(n.logger, s.Name)
+// changed is told of each change of each breaker. That one is tried again, and that a try
+// has failed, is no news.
+func (l *breakerLog) changed(s breaker.Snapshot) {
 	level := slog.LevelInfo
 	if s.State == breaker.Open {
 		level = slog.LevelWarn
 	}
 	args := []any{"name", s.Name, "state", s.State, "mode", s.Mode, "calls", s.Calls, "failures", s.Failures, "retry_at", s.RetryAt}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	told, ok := l.of[s.Name]
+	if !ok {
+		told = &breakerTold{changing: notice.NewChanging(l.logger)}
+		l.of[s.Name] = told
+	}
 	held, changed := s.Mode != told.mode, s.State != breaker.HalfOpen && s.State != told.state
 	if told.mode = s.Mode; s.State != breaker.HalfOpen {
 		told.state = s.State
 	}
 	switch {
 	case held:
-		n.logger.Log(context.Background(), level, "breaker", args...)
+		told.changing.TellNow(level, "breaker", args...)
 	case changed:
 		told.changing.Tell(level, "breaker", args...)
 	default:
-		n.logger.Debug("breaker", args...)
+		l.logger.Debug("breaker", args...)
 	}
 }

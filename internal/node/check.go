@@ -128,7 +128,7 @@ func checkLedger(ctx context.Context, c *config.Config, v *Verdict) (err error) 
 	if err != nil {
 		return err
 	}
-	k := clock{logger: slog.New(slog.DiscardHandler)}
+	k := newClock(slog.New(slog.DiscardHandler))
 	k.compare(began, ended, theirs)
 	if note := k.note(); note != "" {
 		v.Notes = append(v.Notes, note)

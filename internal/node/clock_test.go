@@ -23,15 +23,16 @@ func TestClockIsWrongWhereThatIsCertain(t *testing.T) {
 		{"ahead", 5 * time.Second, 20 * time.Millisecond, true},
 		{"behind", -3 * time.Minute, 20 * time.Millisecond, true},
 		{"may be ahead", 130 * time.Millisecond, 80 * time.Millisecond, false},
-		{"told too slowly", 5 * time.Second, time.Second, false},
+		{"ahead, told slowly", 5 * time.Second, time.Second, true},
+		{"may be ahead, told slowly", time.Second, 3 * time.Second, false},
 	} {
 		var said bytes.Buffer
-		k := &clock{logger: slog.New(slog.NewTextHandler(&said, nil))}
+		k := newClock(slog.New(slog.NewTextHandler(&said, nil)))
 		theirs := at.Add(c.took / 2).Add(-c.ahead)
 		k.compare(at, at.Add(c.took), theirs)
 		k.compare(at, at.Add(c.took), theirs)
-		if wrong := k.wrongBy() == c.ahead && c.ahead != 0; wrong != c.wrong || (k.note() != "") != c.wrong {
-			t.Errorf("%s: wrong by %v, note %q", c.name, k.wrongBy(), k.note())
+		if (k.note() != "") != c.wrong || c.wrong && (k.ahead()-c.ahead).Abs() > time.Second {
+			t.Errorf("%s: ahead by %v, note %q", c.name, k.ahead(), k.note())
 		}
 		if told := strings.Count(said.String(), "clock is wrong"); told > 1 || (told == 1) != c.wrong {
 			t.Errorf("%s: it was told %d times", c.name, told)
@@ -39,10 +40,32 @@ func TestClockIsWrongWhereThatIsCertain(t *testing.T) {
 		if off := time.Since(k.now()); c.wrong && (off-c.ahead).Abs() > time.Second {
 			t.Errorf("%s: now is %v off", c.name, off)
 		}
-		k.compare(at, at, at)
-		if k.wrongBy() != 0 || k.note() != "" {
-			t.Errorf("%s: still wrong by %v once it agrees", c.name, k.wrongBy())
+		k.compare(at, at.Add(time.Millisecond), at.Add(-70*time.Millisecond))
+		if (k.note() != "") != c.wrong {
+			t.Errorf("%s: note %q where it is neither right nor wrong", c.name, k.note())
 		}
+		k.compare(at, at, at)
+		if k.note() != "" {
+			t.Errorf("%s: note %q once it agrees", c.name, k.note())
+		}
+	}
+}
+
+// The register's clock goes on by itself: neither a comparison that took long moves it,
+// nor what becomes of this node's meanwhile.
+func TestTheRegistersClockGoesOn(t *testing.T) {
+	k := newClock(slog.New(slog.DiscardHandler))
+	began := time.Now()
+	theirs := began.Add(-5 * time.Second)
+	k.compare(began, began.Add(time.Millisecond), theirs)
+	k.compare(began, began.Add(time.Second), theirs.Add(800*time.Millisecond))
+	if off := k.now().Sub(theirs) - time.Since(began); off.Abs() > 10*time.Millisecond {
+		t.Errorf("a slow comparison moved it by %v", off)
+	}
+	// The register's server has another clock now.
+	k.compare(began, began.Add(time.Second), theirs.Add(time.Hour))
+	if off := k.now().Sub(theirs.Add(time.Hour)) - time.Since(began); off.Abs() > time.Second {
+		t.Errorf("a clock that was set an hour ahead is off by %v", off)
 	}
 }
 

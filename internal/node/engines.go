@@ -102,7 +102,7 @@ func (n *Node) openQueue(ctx context.Context, c *config.Config) error {
 		return nil
 	}
 	var err error
-	if n.sending, err = breaker.New(queueBreaker, sendingSettings(), breaker.OnChange(n.breakerChanged)); err != nil {
+	if n.sending, err = breaker.New(queueBreaker, sendingSettings(), breaker.OnChange(newBreakerLog(n.logger).changed)); err != nil {
 		return err
 	}
 	if err := n.addBreaker(n.sending); err != nil {
@@ -137,9 +137,9 @@ func brokerOptions(c *config.Config) rocketmq.Options {
 	return rocketmq.Options{NameServers: c.Queue.Nameservers, Group: c.Queue.Group, Node: c.Node, Cluster: c.Queue.Cluster, Queues: c.Queue.Queues}
 }
 
-// feedBatch is what many requests bring to the brokers: each batch ends with its
-// slowest request, and the fewer batches the less is waited for that.
-const feedBatch = 8192
+// feedBatch is what several requests bring to the brokers: each batch ends with its
+// slowest request, and is fed again where one fails.
+const feedBatch = 2048
 
 // sendingSettings are those of the breaker of what is sent to the queue: a broker
 // that hangs is left alone soon, and tried again soon.

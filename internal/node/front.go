@@ -93,7 +93,7 @@ func receiptKey(c *config.Config) ([]byte, error) {
 // client makes a client of the guard's servers, for one use of them. People may hold
 // its breakers.
 func (n *Node) client(c *config.Config, o memcache.Options) (*memcache.Client, error) {
-	o.Servers, o.OnChange = c.Guard.Servers, n.breakerChanged
+	o.Servers, o.OnChange = c.Guard.Servers, newBreakerLog(n.logger).changed
 	client, err := memcache.New(o)
 	if err != nil {
 		return nil, err

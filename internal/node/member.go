@@ -50,7 +50,7 @@ type member struct {
 }
 
 func newMember(r ledger.Registry, p ledger.Process, end func() fallbacklog.Position, alone bool, logger *slog.Logger) *member {
-	return &member{registry: r, process: p, end: end, alone: alone, clock: &clock{logger: logger}, logger: logger, told: notice.NewChanging(logger), err: errNotJoined}
+	return &member{registry: r, process: p, end: end, alone: alone, clock: newClock(logger), logger: logger, told: notice.NewChanging(logger), err: errNotJoined}
 }
 
 // join makes the node known. Its error is one that waiting does not mend; where the
@@ -150,10 +150,10 @@ func (m *member) note(ctx context.Context, err error) {
 	if fatal(err) || ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return
 	}
-	m.mu.Lock()
+	m.mu.Lock() // until it is told: of two changes the later one is told later
+	defer m.mu.Unlock()
 	before := m.err
 	m.err = err
-	m.mu.Unlock()
 	switch first := errors.Is(before, errNotJoined); {
 	case err != nil && (before == nil || first):
 		m.told.Tell(slog.LevelError, "the register of nodes does not answer; claims go on", "err", err)
@@ -198,15 +198,12 @@ func (m *member) all() ([]ledger.Node, time.Time) {
 	return m.nodes, m.now
 }
 
-// silentAfter is how long a node that is up may not have been heard of unmentioned.
-const silentAfter = time.Minute
-
 // silent names the nodes that are up and have not been heard of.
 func (m *member) silent() (list []string) {
 	nodes, now := m.all()
 	for _, n := range nodes {
-		if silent := n.Silent(now); n.State == ledger.NodeUp && silent > silentAfter {
-			list = append(list, fmt.Sprintf("node %s: nobody has heard of it for %v, and reports lack what it alone knows: see whether its process lives (manna node)", n.Name, silent.Round(time.Second)))
+		if n.Missed(now) {
+			list = append(list, fmt.Sprintf("node %s: nobody has heard of it for %v, and reports lack what it alone knows: see whether its process lives (manna node)", n.Name, n.Silent(now).Round(time.Second)))
 		}
 	}
 	return list

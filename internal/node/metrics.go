@@ -16,7 +16,7 @@ func (n *Node) measure() {
 	if n.member != nil {
 		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "manna_clock_ahead_seconds", Help: "How far this node's clock is ahead of the register's; 0 as long as it is not certainly wrong.",
-		}, func() float64 { return n.member.clock.wrongBy().Seconds() }))
+		}, func() float64 { return n.member.clock.ahead().Seconds() }))
 	}
 	if n.feeder != nil {
 		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{

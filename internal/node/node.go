@@ -57,7 +57,6 @@ type Node struct {
 	archive   *fallbacklog.Archive  // the other nodes' logs; nil where nothing here reads them all the time
 	reading   chan struct{}         // holds one while the archive is read without that
 	breakers  breaker.Set
-	told      breakerLog
 	stores    []*store // whose trouble is this node's
 	ledger    ledger.Ledger
 	patient   *ledger.Patient // the ledger, where Run opens it; nil else

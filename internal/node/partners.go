@@ -51,7 +51,7 @@ func (n *Node) partners(c *config.Config) ([]*consumer.Partner, error) {
 		b, ok := n.breakers.Get(breakerName(p.Name))
 		if !ok {
 			var err error
-			if b, err = breaker.New(breakerName(p.Name), settings, breaker.OnChange(n.breakerChanged)); err != nil {
+			if b, err = breaker.New(breakerName(p.Name), settings, breaker.OnChange(newBreakerLog(n.logger).changed)); err != nil {
 				return nil, fmt.Errorf("partner %s: %w", p.Name, err)
 			}
 		}

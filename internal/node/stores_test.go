@@ -114,7 +114,7 @@ func TestBreakerThatFlapsIsAFewLines(t *testing.T) {
 		said := &said{}
 		n := &Node{logger: slog.New(slog.NewJSONHandler(said, nil))}
 		settings := breaker.Settings{Window: time.Second, FailureRatio: 0.5, MinCalls: 5, OpenFor: 250 * time.Millisecond, Timeout: 250 * time.Millisecond}
-		b, err := breaker.New("quota", settings, breaker.OnChange(n.breakerChanged))
+		b, err := breaker.New("quota", settings, breaker.OnChange(newBreakerLog(n.logger).changed))
 		if err != nil {
 			t.Fatal(err)
 		}

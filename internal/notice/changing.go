@@ -56,6 +56,16 @@ func (c *Changing) Tell(level slog.Level, message string, args ...any) {
 	c.logger.Log(context.Background(), level, message, args...)
 }
 
+// TellNow says it too, and is written at once however often the thing has changed: it is
+// for what a person did. A line that waits for the end of the interval is dropped, for it
+// says how the thing stood before.
+func (c *Changing) TellNow(level slog.Level, message string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.more, c.last = 0, change{}
+	c.logger.Log(context.Background(), level, message, args...)
+}
+
 // sum ends an interval. A quiet one ends the series.
 func (c *Changing) sum() {
 	c.mu.Lock()

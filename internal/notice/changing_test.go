@@ -54,3 +54,19 @@ func TestEachChangeIsThereInDetail(t *testing.T) {
 		time.Sleep(2 * Every)
 	})
 }
+
+func TestWhatAPersonDidIsTheLastWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b output
+		c := NewChanging(slog.New(slog.NewTextHandler(&b, nil)))
+		for n := range changesAtOnce + 1 {
+			c.Tell(slog.LevelWarn, "open", "n", n)
+		}
+		same(t, "before", b.said(), "level=WARN msg=open n=0", "level=WARN msg=open n=1")
+		c.TellNow(slog.LevelInfo, "held")
+		same(t, "at once", b.said(), "level=INFO msg=held")
+		time.Sleep(2 * Every)
+		synctest.Wait()
+		same(t, "afterwards", b.said())
+	})
+}

@@ -19,5 +19,6 @@
 // A server that answers every other call is there and away many times a second.
 // Changing writes that it began and that it is over at once, and while it goes on
 // like that one line for each interval: how it stands at the end of it, and how many
-// more changes there were.
+// more changes there were. Whoever decides that something has changed and tells it does
+// both under one lock, so that the last line is about the last change.
 package notice

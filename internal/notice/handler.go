@@ -16,7 +16,7 @@ type handler struct{ to slog.Handler }
 func (h handler) Enabled(ctx context.Context, level slog.Level) bool { return h.to.Enabled(ctx, level) }
 
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
-	out := slog.NewRecord(r.Time, r.Level, oneLine(r.Message), r.PC)
+	out := slog.NewRecord(r.Time, r.Level, OneLine(r.Message), r.PC)
 	r.Attrs(func(a slog.Attr) bool {
 		out.AddAttrs(plain(a))
 		return true
@@ -42,13 +42,13 @@ func plain(a slog.Attr) slog.Attr {
 	case slog.KindDuration:
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	case slog.KindString:
-		a.Value = slog.StringValue(oneLine(a.Value.String()))
+		a.Value = slog.StringValue(OneLine(a.Value.String()))
 	case slog.KindGroup:
 		a.Value = slog.GroupValue(plainAll(a.Value.Group())...)
 	case slog.KindAny:
 		switch v := a.Value.Any().(type) {
 		case error:
-			a.Value = slog.StringValue(oneLine(v.Error()))
+			a.Value = slog.StringValue(OneLine(v.Error()))
 		case *time.Time:
 			if v == nil || v.IsZero() {
 				return slog.Attr{}
@@ -66,9 +66,9 @@ func plainAll(attrs []slog.Attr) []slog.Attr {
 	return out
 }
 
-// oneLine puts what stands in several lines into one: errors that were joined, a
-// problem of the configuration with the line that it points at.
-func oneLine(s string) string {
+// OneLine puts what stands in several lines into one, with "; " between them: errors that
+// were joined, a problem of the configuration with the line that it points at.
+func OneLine(s string) string {
 	if !strings.ContainsAny(s, "\r\n") {
 		return s
 	}

@@ -35,14 +35,16 @@ func awayOf(err error, within time.Duration) error {
 	say := func(format string, args ...any) error {
 		return &worded{fmt.Sprintf(format, args...), err}
 	}
-	_, unknown := errors.AsType[*net.DNSError](err)
+	lookup, named := errors.AsType[*net.DNSError](err)
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, length := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
 	text := err.Error()
 	switch {
-	case unknown:
+	case named && lookup.IsNotFound:
 		return say("its name is not known: %s", correct)
+	case named:
+		return say("its name cannot be looked up (%s): see this machine's resolver and the network, or %s", lookup.Err, correct)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return say("nothing listens there: start it, or %s", correct)
 	case pgconn.Timeout(err):

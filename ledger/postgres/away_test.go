@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"manna/ledger"
 )
 
@@ -83,6 +85,40 @@ func TestServersOfLines(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSilentServerHasItsWholeTime: the look at what listens there takes none of it.
+func TestSilentServerHasItsWholeTime(t *testing.T) {
+	const timeout = 500 * time.Millisecond
+	began := time.Now()
+	_, err := Check(t.Context(), Options{DSN: "postgres://manna@" + answering(t, "") + "/manna?sslmode=disable", Node: "a", Timeout: timeout})
+	refusal(t, err, "it does not answer within 500ms")
+	if took := time.Since(began); took < timeout+timeout/5 {
+		t.Errorf("it took %v: the server had less than %v for the question", took, timeout)
+	}
+}
+
+func TestNameThatIsNotFound(t *testing.T) {
+	for want, why := range map[string]*net.DNSError{
+		"its name is not known: correct host and port in ledger: {dsn}":           {Err: "no such host", Name: "db", IsNotFound: true},
+		"its name cannot be looked up (i/o timeout): see this machine's resolver": {Err: "i/o timeout", Name: "db", IsTimeout: true},
+		"its name cannot be looked up (server misbehaving): see this machine's":   {Err: "server misbehaving", Name: "db", IsTemporary: true},
+	} {
+		dial := func(context.Context, string, string) (net.Conn, error) { return nil, why }
+		refusal(t, awayOf(dialled(t, dial), time.Second), want)
+	}
+}
+
+// dialled is the driver's error where dialling fails so.
+func dialled(t *testing.T, dial pgconn.DialFunc) error {
+	t.Helper()
+	config, err := pgconn.ParseConfig("postgres://manna@192.0.2.1/manna?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.DialFunc = dial
+	_, err = pgconn.ConnectConfig(t.Context(), config)
+	return err
 }
 
 // TestWhatIsNoPostgreSQL: Check says in one line what is there, and which key to

@@ -19,8 +19,8 @@ import (
 // What PostgreSQL says of a table that is not there.
 const undefinedTable = "42P01"
 
-// looking is what Check's first question is called in errors.
-const looking = "look at the server"
+// lookAtServer is what Check tries first, as its errors name it.
+const lookAtServer = "look at the server"
 
 // Check sees whether a ledger could be opened with these options and written to, and
 // changes nothing. It returns what it found: the server's address and version, and
@@ -32,11 +32,11 @@ func Check(ctx context.Context, opts Options) (found string, err error) {
 		return "", err
 	}
 	defer l.Close()
+	if err := strange(ctx, &l.pool.Config().ConnConfig.Config, l.opts.Timeout/5); err != nil {
+		return "", l.explain(lookAtServer, fmt.Errorf("%w: %w", ledger.ErrUnavailable, err))
+	}
 	bounded, cancel := context.WithTimeout(ctx, l.opts.Timeout)
 	defer cancel()
-	if err := strange(bounded, &l.pool.Config().ConnConfig.Config, l.opts.Timeout/5); err != nil {
-		return "", l.explain(looking, fmt.Errorf("%w: %w", ledger.ErrUnavailable, err))
-	}
 	var server, encoding, database string
 	var there, may, fixed, standby bool
 	err = l.pool.QueryRow(bounded, `SELECT current_setting('server_version'), current_setting('server_encoding'), current_database(),
@@ -46,7 +46,7 @@ func Check(ctx context.Context, opts Options) (found string, err error) {
 		err = silent(err, l.opts.Timeout)
 	}
 	if err != nil {
-		return "", l.explain(looking, err)
+		return "", l.explain(lookAtServer, err)
 	}
 	found = fmt.Sprintf("PostgreSQL %s at %s", server, l.addr)
 	switch {
@@ -69,7 +69,7 @@ func Check(ctx context.Context, opts Options) (found string, err error) {
 	case at > known:
 		err = l.newer(at, known)
 	default:
-		err = l.lacking(ctx, at, known)
+		err = l.explain("see what it may do", l.lacking(ctx, at, known))
 	}
 	if at == 0 {
 		return found + ", schema " + l.opts.Schema + " is empty", err
@@ -105,8 +105,15 @@ func (l *Ledger) versions(ctx context.Context) (at, known int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.opts.Timeout)
 	defer cancel()
 	err = l.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+pgx.Identifier{l.opts.Schema, versions}.Sanitize()).Scan(&at)
-	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == undefinedTable {
+	switch refusal, ok := errors.AsType[*pgconn.PgError](err); {
+	case ok && refusal.Code == undefinedTable:
 		return 0, known, nil
+	case ok && refusal.Code == noPrivilege:
+		// Of a schema that this user may not use the refusal is the same, empty or not,
+		// and the remedy is another.
+		if r, failed := l.rights(ctx); failed == nil && !r.usage {
+			err = l.noUsage(r)
+		}
 	}
 	return at, known, err
 }

@@ -59,8 +59,11 @@ func TestCheckAsksForWhatOpenNeeds(t *testing.T) {
 	}
 
 	agree(`GRANT CREATE ON DATABASE`)
-	admin.exec(t, `CREATE SCHEMA manna; GRANT USAGE ON SCHEMA manna TO "the guest"`)
+	admin.exec(t, `CREATE SCHEMA manna`)
 	agree(`make "the guest" the owner of the schema "manna"`)
+	admin.exec(t, `GRANT USAGE ON SCHEMA manna TO "the guest"`)
+	agree(`make "the guest" the owner of the schema "manna"`)
+	admin.exec(t, `REVOKE USAGE ON SCHEMA manna FROM "the guest"`)
 
 	admin.open(t, "a", nil).Close()
 	admin.exec(t, `CREATE TABLE manna.somebody_elses (n int)`) // is none of ours

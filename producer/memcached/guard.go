@@ -60,10 +60,10 @@ type Guard struct {
 
 // hold is a claim that a request of this process holds, or asks for just now.
 type hold struct {
-	token uint64
-	looks uint64        // taken before it
-	slot  string        // the key of the slot that it took; "" where none is needed
-	ended chan struct{} // closed when it is no longer held; nil until somebody waits for that
+	token  uint64
+	before uint64        // the look that it comes after
+	slot   string        // the key of the slot that it took; "" where none is needed
+	ended  chan struct{} // closed when it is no longer held; nil until somebody waits for that
 }
 
 // New makes a guard. It connects to nothing.
@@ -129,7 +129,7 @@ func (g *Guard) hold(id gift.ClaimID) (token uint64, busy <-chan struct{}) {
 		return 0, other.ended
 	}
 	g.tokens++
-	g.held[id] = hold{token: g.tokens, looks: g.looks}
+	g.held[id] = hold{token: g.tokens, before: g.looks}
 	return g.tokens, nil
 }
 
@@ -300,7 +300,7 @@ func (g *Guard) takeLook() (look, oldest uint64) {
 	g.looks++
 	oldest = g.looks
 	for _, h := range g.held {
-		oldest = min(oldest, h.looks)
+		oldest = min(oldest, h.before)
 	}
 	return g.looks, oldest
 }

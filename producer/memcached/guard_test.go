@@ -375,3 +375,18 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 		t.Errorf("Find = %v, %v of a claim that was told before: everything is told again", ok, err)
 	}
 }
+
+// A claim that is told between a look's two readings was held at the look: what is below
+// it may still be.
+func TestMemoryIsThroughWhatWasToldBeforeTheLook(t *testing.T) {
+	m := open(t, "a", "127.0.0.1:1").memories[0] // which nobody asks
+	m.raise(10)
+	m.advance(func() (look, oldest uint64) {
+		m.raise(20) // 15 is held, and about to be told
+		return 1, 0
+	})
+	m.advance(func() (look, oldest uint64) { return 2, 1 })
+	if m.through != 10 {
+		t.Errorf("through %d, want 10", m.through)
+	}
+}

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -16,9 +17,9 @@ import (
 )
 
 const (
-	// probe is the object of Check. It always has the same name and content: where
-	// removing is denied, one of it stays.
-	probe = ".probe"
+	// probe is the object of Check, and probed its content. It always has the same name
+	// and content: where removing is denied, one of it stays.
+	probe, probed = ".probe", "manna"
 	// checkWithin bounds Check, which somebody waits for.
 	checkWithin = 5 * time.Second
 )
@@ -58,15 +59,19 @@ func (b *Bucket) listOne(ctx context.Context, _ string) error {
 }
 
 func (b *Bucket) putProbe(ctx context.Context, name string) error {
-	_, err := b.put(ctx, name, bucket.Bytes([]byte("manna")), minio.PutObjectOptions{})
+	_, err := b.put(ctx, name, bucket.Bytes([]byte(probed)), minio.PutObjectOptions{})
 	return err
 }
 
 func (b *Bucket) readProbe(ctx context.Context, name string) error {
 	r, _, _, err := b.core.GetObject(ctx, b.address.Bucket, name, minio.GetObjectOptions{})
 	if err == nil {
-		_, _, err = bucket.ReadSum(r)
-		err = errors.Join(err, r.Close())
+		var sum bucket.Sum
+		sum, _, err = bucket.ReadSum(r)
+		err = cmp.Or(err, r.Close())
+		if err == nil && sum != bucket.SumOf([]byte(probed)) {
+			err = errors.New("it has another content than was put there")
+		}
 	}
 	if _, kind := b.diagnose(err); errors.Is(kind, bucket.ErrNotFound) {
 		return nil // another's Check may have taken it away

@@ -110,8 +110,11 @@ func (b *Bucket) diagnose(err error) (remedy string, kind error) {
 func (b *Bucket) diagnoseWay(err error) (remedy string, kind error) {
 	const correct = "correct the endpoint in archive: {url}"
 	at := b.address.Endpoint
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return correct + ": its name is not known", bucket.ErrUnreachable
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		if lookup.IsNotFound {
+			return correct + ": its name is not known", bucket.ErrUnreachable
+		}
+		return "its name cannot be looked up: see this machine's resolver and the network, or " + correct, bucket.ErrUnreachable
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return fmt.Sprintf("%s does not answer in time: start it again, or %s", at, correct), bucket.ErrUnreachable

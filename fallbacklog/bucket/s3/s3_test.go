@@ -173,6 +173,16 @@ func TestCheckNeedsNoRemoval(t *testing.T) {
 	}
 }
 
+// TestCheckReadsWhatItPut, and not something else.
+func TestCheckReadsWhatItPut(t *testing.T) {
+	f := newFake(t)
+	f.rots = true
+	err := open(t, f.url()).Check(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "cannot read the object pre/fix/.probe: ") || !strings.Contains(err.Error(), "another content") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestCheckOfWhatIsNoS3: whatever listens there is named, with the remedy, in time.
 func TestCheckOfWhatIsNoS3(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "key")
