@@ -162,3 +162,23 @@ func TestBatchAsksASharedGuardAboutManyUsersAtATime(t *testing.T) {
 		}
 	}
 }
+
+// Without the guard each claim is looked for in the ledger, which has few slots for all
+// requests together.
+func TestBatchAsksTheLedgerAsOneRequest(t *testing.T) {
+	books := newBooks()
+	books.is(nil, true)
+	f := openFixture(t, func(o *Options) {
+		o.Guard, o.Elsewhere = steadfast{brokenGuard{newMemoryGuard()}}, books
+	})
+	var reqs []Request
+	for i := range 2 * parallel {
+		reqs = append(reqs, Request{Campaign: "spring", User: user(i)})
+	}
+	for i, r := range f.ClaimBatch(t.Context(), reqs) {
+		if r.Err != nil {
+			t.Errorf("claim %d: %v", i, r.Err)
+		}
+	}
+	want(t, "reads under way at a time", books.most.Load(), int64(1))
+}
