@@ -16,9 +16,30 @@ import (
 	"manna/ledger"
 )
 
-// answering listens until the test ends, and gives each connection a text once it
-// has said something; without a text it is silent.
+// answering gives each connection a text once it has said something; without a text it
+// is silent until the test ends.
 func answering(t *testing.T, text string) (addr string) {
+	return listening(t, func(conn net.Conn, over <-chan struct{}) {
+		if text == "" {
+			<-over
+			return
+		}
+		io.ReadAtLeast(conn, make([]byte, 1024), 8)
+		io.WriteString(conn, text)
+	})
+}
+
+// lines answers, as servers of lines do, once a client has ended one.
+func lines(t *testing.T, text string) (addr string) {
+	return listening(t, func(conn net.Conn, _ <-chan struct{}) {
+		if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+			io.WriteString(conn, text)
+		}
+	})
+}
+
+// listening has serve see to each connection until the test is over.
+func listening(t *testing.T, serve func(conn net.Conn, over <-chan struct{})) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -35,38 +56,7 @@ func answering(t *testing.T, text string) (addr string) {
 			}
 			all.Go(func() {
 				defer conn.Close()
-				if text == "" {
-					<-over
-					return
-				}
-				io.ReadAtLeast(conn, make([]byte, 1024), 8)
-				io.WriteString(conn, text)
-			})
-		}
-	})
-	return l.Addr().String()
-}
-
-// lines answers, as servers of lines do, once a client has ended one.
-func lines(t *testing.T, text string) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	t.Cleanup(func() { l.Close(); all.Wait() })
-	all.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer conn.Close()
-				if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
-					io.WriteString(conn, text)
-				}
+				serve(conn, over)
 			})
 		}
 	})
