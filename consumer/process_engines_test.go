@@ -46,7 +46,6 @@ type laneJob struct {
 	Name, Dir, Partner, Memcached string
 	Rate                          gift.Rate
 	Ahead                         time.Duration // of the process's clock
-	Backlog                       int
 }
 
 // tellEach is how often a process with a lane says how it stands.
@@ -104,8 +103,8 @@ func (n *noting) report(q *consumer.QuotaStatus) laneReport {
 	return r
 }
 
-// serveLane has a backlog delivered at a share of the partner's rate, and says on out
-// how it stands, until in ends.
+// serveLane has a backlog that does not end delivered at a share of the partner's rate,
+// and says on out how it stands, until in ends.
 func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 	var j laneJob
 	if err := json.Unmarshal(job, &j); err != nil {
@@ -118,14 +117,8 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	campaign := gift.Campaign{Name: "k", ID: gift.NewCampaignID("k"), Promise: time.Hour}
-	g := &gift.Gift{Name: "g", Items: []gift.Item{{Name: "i", Partner: "p", Quantity: 1}}}
-	var recs []*fallbacklog.Record
-	for i := range j.Backlog {
-		user := fmt.Sprint(j.Name, i)
-		recs = append(recs, &fallbacklog.Record{Kind: fallbacklog.Claimed, Claim: campaign.NewClaim(campaign.ID.ClaimID("", user, ""), "", "", user, g, "", nil, time.Now().UTC())})
-	}
-	if err := log.Append(ctx, recs...); err != nil {
+	backlog := claims{log: log, name: j.Name}
+	if err := backlog.add(ctx, 10*int(j.Rate)); err != nil {
 		return err
 	}
 	q, err := embedded.Open(ctx, embedded.Options{Log: log, Dir: filepath.Join(j.Dir, "lanes")})
@@ -174,12 +167,36 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 		case <-tick.C:
 		}
 		for _, l := range c.Lanes(ctx) {
-			if err := say.Encode(a.report(l.Quota)); err != nil {
+			err := say.Encode(a.report(l.Quota))
+			if err == nil && l.Quota != nil && backlog.made < int(l.Quota.Used)+5*int(j.Rate) {
+				err = backlog.add(ctx, 5*int(j.Rate))
+			}
+			if err != nil {
 				cancel()
 				return errors.Join(err, <-ended)
 			}
 		}
 	}
+}
+
+// claims are put into a log, each of one order at partner p.
+type claims struct {
+	log  *fallbacklog.Log
+	name string // of their users, before a number
+	made int
+}
+
+// add puts n more in.
+func (c *claims) add(ctx context.Context, n int) error {
+	campaign := gift.Campaign{Name: "k", ID: gift.NewCampaignID("k"), Promise: time.Hour}
+	g := &gift.Gift{Name: "g", Items: []gift.Item{{Name: "i", Partner: "p", Quantity: 1}}}
+	recs := make([]*fallbacklog.Record, n)
+	for i := range recs {
+		user := fmt.Sprint(c.name, c.made+i)
+		recs[i] = &fallbacklog.Record{Kind: fallbacklog.Claimed, Claim: campaign.NewClaim(campaign.ID.ClaimID("", user, ""), "", "", user, g, "", nil, time.Now().UTC())}
+	}
+	c.made += n
+	return c.log.Append(ctx, recs...)
 }
 
 // laneProcess is a process with a lane.
