@@ -256,7 +256,7 @@ func (l *ArchivedLog) Read(ctx context.Context, at Position) (*Record, error) {
 	case !Kind(kind).valid():
 		return nil, absent
 	}
-	rec, err := decodeRecord(Kind(kind), payload)
+	rec, _, err := decodeRecord(Kind(kind), payload)
 	if err != nil {
 		return nil, &CorruptError{Path: segmentKey(l.Node(), n), Offset: int64(at.Offset()), Why: err.Error()}
 	}

@@ -2,11 +2,7 @@ package fallbacklog
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"time"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"manna/gift"
 )
@@ -101,73 +97,50 @@ func appendEvent(b []byte, e *Event) []byte {
 	return putString(b, 15, e.Run)
 }
 
-// decodeRecord reads a payload. The record keeps no part of b.
-func decodeRecord(kind Kind, b []byte) (*Record, error) {
+// decodeRecord reads a payload. The record keeps no part of b. claim is the wire format
+// of a `claimed` record's claim, which shares its bytes with the record's strings.
+func decodeRecord(kind Kind, b []byte) (rec *Record, claim string, err error) {
 	if !kind.valid() {
-		return nil, fmt.Errorf("kind %d is not known to this release", kind)
+		return nil, "", fmt.Errorf("kind %d is not known to this release", kind)
 	}
-	rec := &Record{Kind: kind}
-	err := eachField(b, func(f field) error {
-		switch f.num {
-		case fTime:
+	var room *roomOfClaim
+	if kind == Claimed {
+		whole := new(struct {
+			rec  Record
+			room roomOfClaim
+		})
+		rec, room = &whole.rec, &whole.room
+	} else {
+		rec = new(Record)
+	}
+	rec.Kind = kind
+	f := walkFields(b)
+	for f.next() {
+		switch {
+		case f.num == fTime:
 			rec.Time = f.time()
-		case fClaim:
-			rec.Claim = new(gift.Claim)
-			return decodeClaim(rec.Claim, f.bytes)
-		case fEvent:
+		case f.num == fClaim && kind == Claimed:
+			claim = string(f.bytes)
+			rec.Claim, f.err = decodeClaim(room, f.bytes, claim)
+		case f.num == fEvent:
 			rec.Event = new(Event)
-			return decodeEvent(rec.Event, f.bytes)
-		case fSent:
+			f.err = decodeEvent(rec.Event, f.bytes)
+		case f.num == fSent:
 			rec.Sent = new(Watermark)
-			return eachField(f.bytes, func(f field) error {
-				switch f.num {
-				case 1:
-					rec.Sent.Queue = string(f.bytes)
-				case 2:
-					rec.Sent.Through = Position(f.uint)
-				}
-				return nil
-			})
-		case fStock:
+			f.err = decodeWatermark(rec.Sent, f.bytes)
+		case f.num == fStock:
 			rec.Stock = new(Stock)
-			return eachField(f.bytes, func(f field) error {
-				switch f.num {
-				case 1:
-					rec.Stock.Campaign = string(f.bytes)
-				case 2:
-					rec.Stock.Gift = string(f.bytes)
-				case 3:
-					rec.Stock.Count = f.int()
-				case 4:
-					return f.id((*[16]byte)(&rec.Stock.Claim))
-				case 5:
-					rec.Stock.Reason = string(f.bytes)
-				}
-				return nil
-			})
-		case fSwitch:
+			f.err = decodeStock(rec.Stock, f.bytes)
+		case f.num == fSwitch:
 			rec.Switch = new(Switch)
-			return eachField(f.bytes, func(f field) error {
-				switch f.num {
-				case 1:
-					rec.Switch.Name = string(f.bytes)
-				case 2:
-					rec.Switch.Mode = string(f.bytes)
-				case 3:
-					rec.Switch.Who = string(f.bytes)
-				case 4:
-					rec.Switch.Why = string(f.bytes)
-				}
-				return nil
-			})
-		case fLoss:
+			f.err = decodeSwitch(rec.Switch, f.bytes)
+		case f.num == fLoss:
 			rec.Loss = new(Loss)
-			return decodeLoss(rec.Loss, f.bytes)
+			f.err = decodeLoss(rec.Loss, f.bytes)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	}
+	if f.err != nil {
+		return nil, "", f.err
 	}
 	var whole bool
 	switch kind {
@@ -185,19 +158,26 @@ func decodeRecord(kind Kind, b []byte) (*Record, error) {
 		whole = rec.Event != nil
 	}
 	if !whole {
-		return nil, fmt.Errorf("a %v record without its body", kind)
+		return nil, "", fmt.Errorf("a %v record without its body", kind)
 	}
-	return rec, nil
+	return rec, claim, nil
 }
 
-// decodeClaim reads a claim. Its strings are parts of one copy of b: they come and go
-// together, and a string for each is most of what a claim would cost.
-func decodeClaim(c *gift.Claim, b []byte) error {
-	text := string(b)
-	return eachField(b, func(f field) error {
+// roomOfClaim is a claim with the one order that most have: they come and go together.
+type roomOfClaim struct {
+	claim gift.Claim
+	order [1]gift.Order
+}
+
+// decodeClaim reads a claim into room. Its strings are parts of text, which is b's: a
+// string for each is most of what a claim would cost.
+func decodeClaim(room *roomOfClaim, b []byte, text string) (*gift.Claim, error) {
+	c := &room.claim
+	f := walkFields(b)
+	for f.next() {
 		switch f.num {
 		case 1:
-			return f.id((*[16]byte)(&c.ID))
+			f.id((*[16]byte)(&c.ID))
 		case 2:
 			c.Campaign = f.in(text)
 		case 3:
@@ -217,19 +197,24 @@ func decodeClaim(c *gift.Claim, b []byte) error {
 		case 10:
 			c.DeliverBy = f.time()
 		case 11:
-			c.Orders = append(c.Orders, gift.Order{})
-			return decodeOrder(&c.Orders[len(c.Orders)-1], f.bytes, f.in(text))
+			if c.Orders == nil {
+				c.Orders = room.order[:]
+			} else {
+				c.Orders = append(c.Orders, gift.Order{})
+			}
+			f.err = decodeOrder(&c.Orders[len(c.Orders)-1], f.bytes, f.in(text))
 		}
-		return nil
-	})
+	}
+	return c, f.err
 }
 
 // decodeOrder reads an order. Its strings are parts of text, which is b's.
 func decodeOrder(o *gift.Order, b []byte, text string) error {
-	return eachField(b, func(f field) error {
+	f := walkFields(b)
+	for f.next() {
 		switch f.num {
 		case 1:
-			return f.id((*[16]byte)(&o.ID))
+			f.id((*[16]byte)(&o.ID))
 		case 2:
 			o.Item = f.in(text)
 		case 3:
@@ -243,17 +228,18 @@ func decodeOrder(o *gift.Order, b []byte, text string) error {
 		case 7:
 			o.Currency = f.in(text)
 		}
-		return nil
-	})
+	}
+	return f.err
 }
 
 func decodeEvent(e *Event, b []byte) error {
-	return eachField(b, func(f field) error {
+	f := walkFields(b)
+	for f.next() {
 		switch f.num {
 		case 1:
-			return f.id((*[16]byte)(&e.Order))
+			f.id((*[16]byte)(&e.Order))
 		case 2:
-			return f.id((*[16]byte)(&e.Claim))
+			f.id((*[16]byte)(&e.Claim))
 		case 3:
 			e.Campaign = string(f.bytes)
 		case 4:
@@ -281,115 +267,55 @@ func decodeEvent(e *Event, b []byte) error {
 		case 15:
 			e.Run = string(f.bytes)
 		}
-		return nil
-	})
-}
-
-// The wire helpers leave out empty values, as protocol buffers do.
-
-func putMessage(b []byte, num protowire.Number, body func([]byte) []byte) []byte {
-	b = protowire.AppendTag(b, num, protowire.BytesType)
-	// Bodies are nearly always shorter than 16 KiB, so two bytes are set aside
-	// for the length and the body moves only where that was not enough.
-	start := len(b)
-	b = body(append(b, 0, 0))
-	n := len(b) - start - 2
-	if n < 1<<14 {
-		b[start], b[start+1] = byte(n)|0x80, byte(n>>7)
-		return b
 	}
-	b = append(b, make([]byte, protowire.SizeVarint(uint64(n))-2)...)
-	copy(b[len(b)-n:], b[start+2:start+2+n])
-	protowire.AppendVarint(b[:start], uint64(n))
-	return b
+	return f.err
 }
 
-func putString(b []byte, num protowire.Number, s string) []byte {
-	if s == "" {
-		return b
-	}
-	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
-}
-
-func putID(b []byte, num protowire.Number, id [16]byte) []byte {
-	if id == ([16]byte{}) {
-		return b
-	}
-	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), id[:])
-}
-
-func putUint(b []byte, num protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
-}
-
-func putInt(b []byte, num protowire.Number, v int64) []byte {
-	return putUint(b, num, protowire.EncodeZigZag(v))
-}
-
-func putTime(b []byte, num protowire.Number, t time.Time) []byte {
-	if t.IsZero() {
-		return b
-	}
-	return protowire.AppendFixed64(protowire.AppendTag(b, num, protowire.Fixed64Type), uint64(t.UnixNano()))
-}
-
-// field is one decoded field: bytes for length-delimited ones, which end at end, and
-// uint for the rest.
-type field struct {
-	num   protowire.Number
-	bytes []byte
-	end   int
-	uint  uint64
-}
-
-// in is the part of text that has the field's bytes, where text is what eachField was
-// given.
-func (f field) in(text string) string { return text[f.end-len(f.bytes) : f.end] }
-
-func (f field) int() int64 { return protowire.DecodeZigZag(f.uint) }
-
-func (f field) time() time.Time { return time.Unix(0, int64(f.uint)).UTC() }
-
-func (f field) id(into *[16]byte) error {
-	if len(f.bytes) != len(into) {
-		return fmt.Errorf("field %d: an id of %d bytes", f.num, len(f.bytes))
-	}
-	copy(into[:], f.bytes)
-	return nil
-}
-
-var errWire = errors.New("payload is not valid wire format")
-
-func eachField(b []byte, do func(field) error) error {
-	size := len(b)
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return errWire
-		}
-		b = b[n:]
-		f := field{num: num}
-		switch typ {
-		case protowire.VarintType:
-			f.uint, n = protowire.ConsumeVarint(b)
-		case protowire.Fixed64Type:
-			f.uint, n = protowire.ConsumeFixed64(b)
-		case protowire.BytesType:
-			f.bytes, n = protowire.ConsumeBytes(b)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return errWire
-		}
-		b = b[n:]
-		f.end = size - len(b)
-		if err := do(f); err != nil {
-			return err
+func decodeWatermark(w *Watermark, b []byte) error {
+	f := walkFields(b)
+	for f.next() {
+		switch f.num {
+		case 1:
+			w.Queue = string(f.bytes)
+		case 2:
+			w.Through = Position(f.uint)
 		}
 	}
-	return nil
+	return f.err
+}
+
+func decodeStock(s *Stock, b []byte) error {
+	f := walkFields(b)
+	for f.next() {
+		switch f.num {
+		case 1:
+			s.Campaign = string(f.bytes)
+		case 2:
+			s.Gift = string(f.bytes)
+		case 3:
+			s.Count = f.int()
+		case 4:
+			f.id((*[16]byte)(&s.Claim))
+		case 5:
+			s.Reason = string(f.bytes)
+		}
+	}
+	return f.err
+}
+
+func decodeSwitch(s *Switch, b []byte) error {
+	f := walkFields(b)
+	for f.next() {
+		switch f.num {
+		case 1:
+			s.Name = string(f.bytes)
+		case 2:
+			s.Mode = string(f.bytes)
+		case 3:
+			s.Who = string(f.bytes)
+		case 4:
+			s.Why = string(f.bytes)
+		}
+	}
+	return f.err
 }

@@ -49,9 +49,14 @@ func Frames(b []byte) []Frame {
 
 var (
 	EncodeRecord = appendRecord
-	DecodeRecord = decodeRecord
 	Castagnoli   = castagnoli
 )
+
+// DecodeRecord reads a record's payload.
+func DecodeRecord(kind Kind, b []byte) (*Record, error) {
+	rec, _, err := decodeRecord(kind, b)
+	return rec, err
+}
 
 // WriteIndex writes an index as a sealed segment of this number would have it.
 func WriteIndex(d disk.Disk, dir string, segment uint32, rows []Row, names *Names) error {

@@ -231,7 +231,8 @@ func appendLoss(b []byte, l *Loss) []byte {
 }
 
 func decodeLoss(l *Loss, b []byte) error {
-	return eachField(b, func(f field) error {
+	f := walkFields(b)
+	for f.next() {
 		switch f.num {
 		case 1:
 			l.Segment = uint32(f.uint)
@@ -246,6 +247,6 @@ func decodeLoss(l *Loss, b []byte) error {
 		case 6:
 			l.Repair = string(f.bytes)
 		}
-		return nil
-	})
+	}
+	return f.err
 }

@@ -20,6 +20,7 @@ type Reader struct {
 	src    io.ReaderAt
 	buf    []byte // bytes of the segment from next on
 	room   []byte
+	claim  string // the wire format of the claim in the record that was returned last
 }
 
 // Reader makes a reader that begins with the first record at or after from and
@@ -39,6 +40,10 @@ func (l *Log) Reader(from Position, only ...Kind) *Reader {
 // Position is where the reader is: everything before it has been returned or was
 // of no interest.
 func (r *Reader) Position() Position { return r.next }
+
+// Claim is the claim of the record that was returned last in the format of AppendClaim,
+// as the log has it; empty where that was no `claimed` record.
+func (r *Reader) Claim() string { return r.claim }
 
 // Next returns the next record, waiting for one to become durable. Errors: ctx's,
 // ErrClosed or ErrPoisoned at the end of a log that has ended, *CorruptError.
@@ -75,11 +80,11 @@ func (r *Reader) try(ctx context.Context) (*Record, error) {
 			r.next = At(at.Segment()+1, headerSize)
 		case kind == kindBatch || kind == kindGap || r.want&(1<<(kind&31)) == 0:
 		default:
-			rec, err := decodeRecord(Kind(kind), payload)
+			rec, claim, err := decodeRecord(Kind(kind), payload)
 			if err != nil {
 				return nil, r.corrupt(at, err.Error())
 			}
-			rec.At = at
+			rec.At, r.claim = at, claim
 			return rec, nil
 		}
 	}

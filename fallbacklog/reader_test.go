@@ -399,3 +399,36 @@ func TestRecordsBesideTheOwner(t *testing.T) {
 		}
 	}
 }
+
+// TestAReaderGivesClaimsAsTheLogHasThem: what queues hand on has to be what they would
+// encode, and nothing that belongs to another record.
+func TestAReaderGivesClaimsAsTheLogHasThem(t *testing.T) {
+	l := openLog(t, small(crashdisk.New(14)))
+	h := newHistory()
+	if err := h.append(l, 200); err != nil {
+		t.Fatal(err)
+	}
+	r := l.Reader(0)
+	defer r.Close()
+	claims := 0
+	for {
+		rec, err := r.TryNext()
+		if errors.Is(err, fallbacklog.ErrTail) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if rec.Kind == fallbacklog.Claimed {
+			claims++
+			want = string(fallbacklog.AppendClaim(nil, rec.Claim))
+		}
+		if r.Claim() != want {
+			t.Fatalf("beside record %v the claim is %q, want %q", rec, r.Claim(), want)
+		}
+	}
+	if claims == 0 {
+		t.Fatal("no claim was read")
+	}
+}

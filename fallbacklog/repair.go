@@ -234,7 +234,7 @@ func salvage(b []byte, seg *sealedSegment, atLeast int) (content []byte, lost in
 		case kindGap:
 			keep = true
 		default:
-			_, err := decodeRecord(Kind(kind), payload)
+			_, _, err := decodeRecord(Kind(kind), payload)
 			keep = err == nil && (loose || at > len(content))
 		}
 		if keep {
@@ -250,7 +250,7 @@ func salvage(b []byte, seg *sealedSegment, atLeast int) (content []byte, lost in
 		gap(len(content) + max(n, frameHeader))
 	}
 	_, _ = walk(content, seg.seed, func(_ uint32, kind Kind, payload []byte) error {
-		rec, err := decodeRecord(kind, payload)
+		rec, _, err := decodeRecord(kind, payload)
 		if err == nil {
 			seg.footer.add(rec)
 		}

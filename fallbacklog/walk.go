@@ -139,7 +139,7 @@ func trimZeros(b []byte) []byte {
 // records decodes the records of a segment that has been read whole.
 func records(path string, b []byte, number, seed uint32, visit func(*Record) error) (walked, error) {
 	return walk(b, seed, func(offset uint32, kind Kind, payload []byte) error {
-		rec, err := decodeRecord(kind, payload)
+		rec, _, err := decodeRecord(kind, payload)
 		if err != nil {
 			return &CorruptError{Path: path, Offset: int64(offset), Why: err.Error()}
 		}

@@ -181,7 +181,7 @@ func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader) (b loa
 			if len(room) == cap(room) {
 				room = make([]queue.Message, 0, min(max(2*cap(room), 1), 256))
 			}
-			room = append(room, queue.Message{Claim: rec.Claim, Order: order, Origin: rec.At})
+			room = append(room, queue.Message{Claim: rec.Claim, Encoded: reader.Claim(), Order: order, Origin: rec.At})
 			b.msgs = append(b.msgs, &room[len(room)-1])
 		}
 		b.end = reader.Position()

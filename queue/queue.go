@@ -17,7 +17,10 @@ var ErrClosed = errors.New("queue is closed")
 // look-ups; the log decides.
 type Message struct {
 	Claim *gift.Claim
-	Order gift.Order
+	// Encoded is the claim in the format of fallbacklog.AppendClaim, where whoever made
+	// the message had it at hand; else empty.
+	Encoded string
+	Order   gift.Order
 	// Origin is the position of the order's `claimed` record in this node's log;
 	// zero where the claim is in another node's.
 	Origin   fallbacklog.Position

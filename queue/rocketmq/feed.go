@@ -28,8 +28,16 @@ const (
 // that is the zero time.
 func (q *Queue) outgoing(m *queue.Message, due time.Time) (*primitive.Message, error) {
 	out := new(primitive.Message)
-	_, err := q.write(out, nil, m, due, fallbacklog.AppendClaim(nil, m.Claim))
+	_, err := q.write(out, nil, m, due, encoded(m))
 	return out, err
+}
+
+// encoded gives a message's claim in its wire format.
+func encoded(m *queue.Message) string {
+	if m.Encoded != "" {
+		return m.Encoded
+	}
+	return string(fallbacklog.AppendClaim(nil, m.Claim))
 }
 
 // bodyRoom is how many bytes of bodies are allocated at once.
@@ -37,7 +45,7 @@ const bodyRoom = 64 << 10
 
 // write makes out the message for an order whose claim has been encoded. Its body
 // goes behind what is in room, which write gives back.
-func (q *Queue) write(out *primitive.Message, room []byte, m *queue.Message, due time.Time, claim []byte) ([]byte, error) {
+func (q *Queue) write(out *primitive.Message, room []byte, m *queue.Message, due time.Time, claim string) ([]byte, error) {
 	if most := len(claim) + len(q.opts.Node) + bodyFrame; most > cap(room)-len(room) {
 		room = make([]byte, 0, max(most, bodyRoom))
 	}
@@ -174,18 +182,19 @@ func (q *Queue) sendAll(ctx context.Context, p patience, msgs []*queue.Message, 
 func (q *Queue) pack(msgs []*queue.Message, due time.Time, k kind, give func(*parcelled)) (err error) {
 	open := make(map[string]*parcelled)
 	var claim *gift.Claim
-	var encoded, room []byte
+	var wire string
+	var room []byte
 	var some []primitive.Message
 	for i, m := range msgs {
 		if m.Claim != claim {
-			claim, encoded = m.Claim, fallbacklog.AppendClaim(encoded[:0], m.Claim)
+			claim, wire = m.Claim, encoded(m)
 		}
 		if len(some) == 0 {
 			some = make([]primitive.Message, min(q.opts.Batch, len(msgs)-i))
 		}
 		out := &some[0]
 		some = some[1:]
-		if room, err = q.write(out, room, m, due, encoded); err != nil {
+		if room, err = q.write(out, room, m, due, wire); err != nil {
 			return err
 		}
 		size := len(out.Body) + perMessage

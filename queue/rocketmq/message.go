@@ -47,7 +47,7 @@ const bodyFrame = 48
 
 // appendBody makes the body of a message. node is the one in whose log the claim
 // is, where m has its Origin.
-func appendBody(b []byte, m *queue.Message, node string, claim []byte) ([]byte, error) {
+func appendBody(b []byte, m *queue.Message, node, claim string) ([]byte, error) {
 	index := -1
 	for i := range m.Claim.Orders {
 		if m.Claim.Orders[i].ID == m.Order.ID {
@@ -58,7 +58,7 @@ func appendBody(b []byte, m *queue.Message, node string, claim []byte) ([]byte, 
 		return nil, fmt.Errorf("order %v is none of claim %v", m.Order.ID, m.Claim.ID)
 	}
 	b = protowire.AppendVarint(protowire.AppendTag(b, fVersion, protowire.VarintType), formatVersion)
-	b = protowire.AppendBytes(protowire.AppendTag(b, fClaim, protowire.BytesType), claim)
+	b = protowire.AppendString(protowire.AppendTag(b, fClaim, protowire.BytesType), claim)
 	b = protowire.AppendVarint(protowire.AppendTag(b, fIndex, protowire.VarintType), uint64(index))
 	if m.Origin != 0 {
 		b = protowire.AppendString(protowire.AppendTag(b, fNode, protowire.BytesType), node)

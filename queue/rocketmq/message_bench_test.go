@@ -12,7 +12,7 @@ import (
 func BenchmarkDecodeMessage(b *testing.B) {
 	c := *pack()
 	c.Orders = append([]gift.Order(nil), c.Orders[0])
-	body, err := appendBody(nil, &queue.Message{Claim: &c, Order: c.Orders[0], Origin: 4711}, "front-a", fallbacklog.AppendClaim(nil, &c))
+	body, err := appendBody(nil, &queue.Message{Claim: &c, Order: c.Orders[0], Origin: 4711}, "front-a", string(fallbacklog.AppendClaim(nil, &c)))
 	if err != nil {
 		b.Fatal(err)
 	}

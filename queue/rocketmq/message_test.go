@@ -66,7 +66,7 @@ func samples() map[string]sample {
 func TestGoldenMessages(t *testing.T) {
 	for name, s := range samples() {
 		t.Run(name, func(t *testing.T) {
-			body, err := appendBody(nil, &s.m, "front-a", fallbacklog.AppendClaim(nil, s.m.Claim))
+			body, err := appendBody(nil, &s.m, "front-a", string(fallbacklog.AppendClaim(nil, s.m.Claim)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +134,7 @@ func readGolden(t *testing.T, text []byte) *stored {
 
 func TestStrangeMessagesAreNamed(t *testing.T) {
 	m := samples()["deferred"].m
-	good, err := appendBody(nil, &m, "a", fallbacklog.AppendClaim(nil, m.Claim))
+	good, err := appendBody(nil, &m, "a", string(fallbacklog.AppendClaim(nil, m.Claim)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestStrangeMessagesAreNamed(t *testing.T) {
 // FuzzDecodeMessage: whatever a broker gives, a message is read or it is strange.
 func FuzzDecodeMessage(f *testing.F) {
 	for _, s := range samples() {
-		body, err := appendBody(nil, &s.m, "a", fallbacklog.AppendClaim(nil, s.m.Claim))
+		body, err := appendBody(nil, &s.m, "a", string(fallbacklog.AppendClaim(nil, s.m.Claim)))
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 func TestWhatTheTimerGaveBackEarly(t *testing.T) {
 	l := &Lane{partner: "midas", queue: &Queue{opts: Options{Node: "a"}}}
 	m := samples()["deferred"].m
-	body, err := appendBody(nil, &m, "a", fallbacklog.AppendClaim(nil, m.Claim))
+	body, err := appendBody(nil, &m, "a", string(fallbacklog.AppendClaim(nil, m.Claim)))
 	if err != nil {
 		t.Fatal(err)
 	}

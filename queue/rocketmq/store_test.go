@@ -42,7 +42,7 @@ func reading(t *testing.T) (s *stream, log *bytes.Buffer) {
 func storedAt(t *testing.T, offset, log int64) stored {
 	t.Helper()
 	m := samples()["first"].m
-	body, err := appendBody(nil, &m, "a", fallbacklog.AppendClaim(nil, m.Claim))
+	body, err := appendBody(nil, &m, "a", string(fallbacklog.AppendClaim(nil, m.Claim)))
 	if err != nil {
 		t.Fatal(err)
 	}
