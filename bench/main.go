@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.linger, "linger", 500*time.Microsecond, "claim: the log's linger; that is also the server's default")
 	flags.IntVar(&o.claimants, "claimants", 2048, "claim: claims under way at a time")
 	flags.StringVar(&o.engines, "engines", "../ops/local/run/engines.yaml", "rocketmq, guard, claim-engines: `file` with the sections queue, guard, ledger and archive")
-	flags.IntVar(&o.messages, "messages", 150_000, "rocketmq: messages in a round")
+	flags.IntVar(&o.messages, "messages", 300_000, "rocketmq: messages in a round")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds of each subject")
 	flags.DurationVar(&o.round, "round", 3*time.Second, "length of a round")
 	flags.StringVar(&o.profile, "cpuprofile", "", "`file` for a processor profile of the bench's own process")
