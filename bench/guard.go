@@ -81,6 +81,7 @@ type guardWorld struct {
 	guard  *memcached.Guard
 	bare   *memcache.Client
 	claims uint64 // made so far
+	turns  uint64 // taken so far
 }
 
 func newGuardWorld(e *engines) (*guardWorld, error) {
@@ -119,13 +120,13 @@ func (w *guardWorld) round(ctx context.Context, d time.Duration) (sum spent, err
 
 // turn makes guardTurn claims in both ways, and removes them.
 func (w *guardWorld) turn(ctx context.Context, sum *spent) error {
-	ids, keys, ours := make([]gift.ClaimID, guardTurn), make([]string, guardTurn), make([]string, guardTurn)
+	ids := make([]gift.ClaimID, guardTurn)
 	for i := range ids {
 		w.claims++
 		ids[i] = gift.NewCampaignID(w.name).ClaimID("rain", fmt.Sprint("u-", w.claims), "")
-		text := hex.EncodeToString(ids[i][:])
-		ours[i], keys[i] = w.name+":g:"+text, w.name+":b:"+text
 	}
+	ours := func(i int) string { return w.name + ":g:" + hex.EncodeToString(ids[i][:]) }
+	bare := func(i int) string { return w.name + ":b:" + hex.EncodeToString(ids[i][:]) }
 	// As long as the guard's own values.
 	reserved, recorded := []byte("r bench "+rand.Text()[:13]+".zzzz"), []byte("c bench 4294967296")
 	expires := int32(guardKeep.Seconds())
@@ -141,17 +142,21 @@ func (w *guardWorld) turn(ctx context.Context, sum *spent) error {
 			return err
 		}},
 		{&sum.add, func(i int) error {
-			return w.bare.Add(&memcache.Item{Key: keys[i], Value: reserved, Expiration: expires})
+			return w.bare.Add(&memcache.Item{Key: bare(i), Value: reserved, Expiration: expires})
 		}},
 		{&sum.commit, func(i int) error {
 			w.guard.Commit(ids[i], fallbacklog.Position(1<<32))
 			return nil
 		}},
 		{&sum.set, func(i int) error {
-			return w.bare.Set(&memcache.Item{Key: keys[i], Value: recorded, Expiration: expires})
+			return w.bare.Set(&memcache.Item{Key: bare(i), Value: recorded, Expiration: expires})
 		}},
-		{new(time.Duration), func(i int) error { return w.sameLengths(ours[i], len(recorded)) }},
-		{new(time.Duration), func(i int) error { return w.bare.Delete(keys[i]) }},
+		{new(time.Duration), func(i int) error { return w.sameLengths(ours(i), len(recorded)) }},
+		{new(time.Duration), func(i int) error { return w.bare.Delete(bare(i)) }},
+	}
+	// Who comes after the other finds the servers awake.
+	if w.turns++; w.turns%2 == 0 {
+		steps[0], steps[1], steps[2], steps[3] = steps[1], steps[0], steps[3], steps[2]
 	}
 	for _, s := range steps {
 		began := time.Now()

@@ -25,7 +25,7 @@ type server struct {
 }
 
 func newServer(address string, o *Options) *server {
-	client := memcache.NewFromSelector(home(address))
+	client := memcache.NewFromSelector(&home{address})
 	client.Timeout = o.Timeout
 	client.MaxIdleConns = o.Parallel
 	return &server{address: address, hash: hash(address), client: client, room: make(chan struct{}, o.Parallel), wait: o.Timeout}
@@ -33,12 +33,12 @@ func newServer(address string, o *Options) *server {
 
 // home is the selector of a client that has one server. The name is resolved
 // when it is dialled, so that a server may move.
-type home string
+type home struct{ address string }
 
-func (h home) PickServer(string) (net.Addr, error) { return h, nil }
-func (h home) Each(f func(net.Addr) error) error   { return f(h) }
-func (h home) Network() string                     { return "tcp" }
-func (h home) String() string                      { return string(h) }
+func (h *home) PickServer(string) (net.Addr, error) { return h, nil }
+func (h *home) Each(f func(net.Addr) error) error   { return f(h) }
+func (h *home) Network() string                     { return "tcp" }
+func (h *home) String() string                      { return h.address }
 
 // Home is which of Options.Servers a key belongs to.
 func (c *Client) Home(key string) int {
