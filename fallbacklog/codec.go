@@ -105,11 +105,11 @@ func decodeRecord(kind Kind, b []byte) (rec *Record, claim string, err error) {
 	}
 	var room *roomOfClaim
 	if kind == Claimed {
-		whole := new(struct {
+		both := new(struct {
 			rec  Record
 			room roomOfClaim
 		})
-		rec, room = &whole.rec, &whole.room
+		rec, room = &both.rec, &both.room
 	} else {
 		rec = new(Record)
 	}
@@ -119,7 +119,7 @@ func decodeRecord(kind Kind, b []byte) (rec *Record, claim string, err error) {
 		switch {
 		case f.num == fTime:
 			rec.Time = f.time()
-		case f.num == fClaim && kind == Claimed:
+		case f.num == fClaim && room != nil && rec.Claim == nil:
 			claim = string(f.bytes)
 			rec.Claim, f.err = decodeClaim(room, f.bytes, claim)
 		case f.num == fEvent:
