@@ -16,8 +16,9 @@ type Reader struct {
 	next   Position // of the frame that is read next
 	placed bool     // a frame has been read, so that next is a frame's beginning
 	want   uint32   // bit set of kinds
-	held   *file    // the segment that is being read; nil where there is none
+	held   *file    // of the segment that is being read; nil where there is none
 	src    io.ReaderAt
+	seed   uint32 // of that segment's checksums
 	buf    []byte // bytes of the segment from next on
 	room   []byte
 	claim  string // the wire format of the claim in the record that was returned last
@@ -92,20 +93,14 @@ func (r *Reader) try(ctx context.Context) (*Record, error) {
 
 // frame reads one frame and moves on.
 func (r *Reader) frame(ctx context.Context) (kind byte, payload []byte, at Position, err error) {
-	n := r.next.Segment()
-	seg, ok := r.log.segments.get(n)
-	if !ok {
-		return 0, nil, 0, fmt.Errorf("position %v: %w", r.next, ErrNotFound)
-	}
 	if r.held == nil {
-		if r.src, err = seg.file.acquire(); err != nil {
+		if err := r.hold(); err != nil {
 			return 0, nil, 0, err
 		}
-		r.held = seg.file
 	}
 	for {
 		var why string
-		if kind, payload, why = frameAt(r.buf, seg.seed); why == "" {
+		if kind, payload, why = frameAt(r.buf, r.seed); why == "" {
 			break
 		}
 		more, err := r.fill(ctx)
@@ -118,7 +113,7 @@ func (r *Reader) frame(ctx context.Context) (kind byte, payload []byte, at Posit
 		if r.placed {
 			return 0, nil, 0, r.corrupt(r.next, why)
 		}
-		if err := r.place(seg, why); err != nil {
+		if err := r.place(why); err != nil {
 			return 0, nil, 0, err
 		}
 	}
@@ -128,6 +123,19 @@ func (r *Reader) frame(ctx context.Context) (kind byte, payload []byte, at Posit
 	r.buf = r.buf[size:]
 	r.next += Position(size)
 	return kind, payload, at, nil
+}
+
+// hold opens the segment that is read next.
+func (r *Reader) hold() (err error) {
+	seg, ok := r.log.segments.get(r.next.Segment())
+	if !ok {
+		return fmt.Errorf("position %v: %w", r.next, ErrNotFound)
+	}
+	if r.src, err = seg.file.acquire(); err != nil {
+		return err
+	}
+	r.held, r.seed = seg.file, seg.seed
+	return nil
 }
 
 // fill reads on behind what is in the buffer, as far as the log is durable. more
@@ -159,19 +167,20 @@ func (r *Reader) fill(ctx context.Context) (more bool, err error) {
 // place moves a reader whose first position is no frame's beginning. Where Repair
 // has laid one gap over several frames a position that was good before may be
 // inside it: then the reader goes on behind the gap.
-func (r *Reader) place(seg *segment, why string) error {
-	b, err := readWhole(r.log.disk, segmentPath(r.log.opts.Dir, seg.number))
+func (r *Reader) place(why string) error {
+	n := r.next.Segment()
+	b, err := readWhole(r.log.disk, segmentPath(r.log.opts.Dir, n))
 	if err != nil {
 		return err
 	}
 	for at := int64(headerSize); at < int64(r.next.Offset()) && at < int64(len(b)); {
-		kind, payload, broken := frameAt(b[at:], seg.seed)
+		kind, payload, broken := frameAt(b[at:], r.seed)
 		if broken != "" {
 			break
 		}
 		at += frameHeader + int64(len(payload))
 		if kind == kindGap && at > int64(r.next.Offset()) {
-			r.next, r.buf, r.placed = At(seg.number, uint32(at)), nil, true
+			r.next, r.buf, r.placed = At(n, uint32(at)), nil, true
 			return nil
 		}
 	}
