@@ -52,7 +52,7 @@ func rocketMQ(ctx context.Context, o *options) (r *result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	sending, err := w.production(ctx, o)
+	fed, sent, err := w.production(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -60,18 +60,20 @@ func rocketMQ(ctx context.Context, o *options) (r *result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fed, sent := median(sending.fed), median(sending.sent)
-	through, bareThrough := median(sending.through), median(sending.bareThrough)
+	confirmed, through := func(p pace) float64 { return p.confirmed }, func(p pace) float64 { return p.through }
+	rounds := each(fed, through)
+	ours, theirs := median(rounds), median(each(sent, through))
+	burst, bareBurst := median(each(fed, confirmed)), median(each(sent, confirmed))
 	taken, bareTaken := median(received), median(consumed)
-	r = &result{Value: through, Unit: "orders/s from the log into the broker's queues", Against: []peer{
-		{"bare batch producer", bareThrough, through / bareThrough},
-		{"bare batch producer, until the broker confirms", sent, fed / sent},
+	r = &result{Value: ours, Unit: "orders/s from the log into the broker's queues", Against: []peer{
+		{"bare batch producer", theirs, ours / theirs},
+		{"bare batch producer, until the broker confirms", bareBurst, burst / bareBurst},
 		{"bare consumer; ours a lane", bareTaken, taken / bareTaken},
 	}}
-	r.add("orders fed, until the broker confirms", fed, "a second")
+	r.add("orders fed, until the broker confirms", burst, "a second")
 	r.add("orders received and acknowledged", taken, "a second")
-	r.add("lowest and", sending.through[0], "orders/s into the queues")
-	r.add("highest round", sending.through[len(sending.through)-1], "orders/s into the queues")
+	r.add("lowest and", rounds[0], "orders/s into the queues")
+	r.add("highest round", rounds[len(rounds)-1], "orders/s into the queues")
 	r.add("lowest and", received[0], "orders/s received")
 	r.add("highest round", received[len(received)-1], "orders/s received")
 	r.add("bytes of a message's body", float64(len(w.producer.body)), "")
@@ -157,69 +159,90 @@ func (c *counter) Feed(ctx context.Context, msgs []*queue.Message) error {
 	return nil
 }
 
-// feed has the feeder bring n messages or a few more, and gives how many a second
-// those were.
-func (w *brokerWorld) feed(ctx context.Context, n int) (fed, through float64, err error) {
+// pace is how many messages a second a turn sent: until the broker had confirmed the
+// last one, and until it had put that into its queue. A broker that is sent to as fast as
+// it confirms falls behind with the latter, and a turn that ended there would leave its
+// work to the next.
+type pace struct{ confirmed, through float64 }
+
+// paceOf is that of n messages, of which the last was confirmed so long after the first
+// was sent, and the whole took so long.
+func paceOf(n int, confirmed, whole time.Duration) pace {
+	return pace{float64(n) / confirmed.Seconds(), float64(n) / whole.Seconds()}
+}
+
+// feed has the feeder bring n messages or a few more.
+func (w *brokerWorld) feed(ctx context.Context, n int) (pace, error) {
 	bound, cancel := context.WithTimeout(ctx, brokerWithin)
 	defer cancel()
 	w.counter.left, w.counter.done = n, cancel
 	began := time.Now()
 	if err := w.feeder.Run(bound); err != nil {
-		return 0, 0, err
+		return pace{}, err
 	}
 	if w.counter.left > 0 {
-		return 0, 0, errors.Join(ctx.Err(), fmt.Errorf("%d of %d messages were not fed within %v", w.counter.left, n, brokerWithin))
+		return pace{}, errors.Join(ctx.Err(), fmt.Errorf("%d of %d messages were not fed within %v", w.counter.left, n, brokerWithin))
 	}
-	if err := w.settle(ctx); err != nil {
-		return 0, 0, err
-	}
-	whole, all := time.Since(began), float64(n-w.counter.left)
-	return all / w.counter.at.Sub(began).Seconds(), all / whole.Seconds(), nil
+	whole, err := w.settle(ctx, began)
+	return paceOf(n-w.counter.left, w.counter.at.Sub(began), whole), err
 }
 
-// sending is what the rounds of production gave, in messages a second: until the broker
-// had confirmed the last one, and until it had put that into its queue. A broker that is
-// sent to as fast as it confirms falls behind with the latter, and a turn that ended there
-// would leave its work to the next.
-type sending struct {
-	fed, through      []float64
-	sent, bareThrough []float64
+// send has the bare producer send n messages.
+func (w *brokerWorld) send(ctx context.Context, n int) (pace, error) {
+	began := time.Now()
+	took, err := w.producer.send(ctx, n, queueBatch, queueSenders)
+	if err != nil {
+		return pace{}, fmt.Errorf("bare producer: %w", err)
+	}
+	whole, err := w.settle(ctx, began)
+	return paceOf(n, took, whole), err
 }
 
-// production takes turns at sending.
-func (w *brokerWorld) production(ctx context.Context, o *options) (*sending, error) {
-	var all sending
+// settle waits until the broker has all that it confirmed in its queues, and gives how
+// long that is after began. A lane's status says when, and has more to do than that:
+// what it takes where nothing is left to wait for is not counted.
+func (w *brokerWorld) settle(ctx context.Context, began time.Time) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, brokerWithin)
+	defer cancel()
+	if _, err := w.queue.Status(ctx, benchLane); err != nil {
+		return 0, err
+	}
+	settled := time.Now()
+	_, err := w.queue.Status(ctx, benchLane)
+	return settled.Sub(began) - time.Since(settled), err
+}
+
+// production takes turns at sending; in every other round the bare producer is first.
+func (w *brokerWorld) production(ctx context.Context, o *options) (ours, theirs []pace, err error) {
 	for round := range o.rounds + 1 {
-		fed, through, err := w.feed(ctx, o.messages)
+		var fed, sent pace
+		if round%2 == 1 {
+			sent, err = w.send(ctx, o.messages)
+		}
+		if err == nil {
+			fed, err = w.feed(ctx, o.messages)
+		}
+		if err == nil && round%2 == 0 {
+			sent, err = w.send(ctx, o.messages)
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		began := time.Now()
-		took, err := w.producer.send(ctx, o.messages, queueBatch, queueSenders)
-		if err != nil {
-			return nil, fmt.Errorf("bare producer: %w", err)
-		}
-		if err := w.settle(ctx); err != nil {
-			return nil, err
-		}
-		whole := time.Since(began)
 		if round == 0 {
 			continue
 		}
-		all.fed, all.through = append(all.fed, fed), append(all.through, through)
-		all.sent, all.bareThrough = append(all.sent, float64(o.messages)/took.Seconds()), append(all.bareThrough, float64(o.messages)/whole.Seconds())
-		last := round - 1
-		fmt.Fprintf(o.out, "round %d  fed %8.0f/s, %8.0f/s into the queues; bare producer %8.0f/s, %8.0f/s\n", round, fed, through, all.sent[last], all.bareThrough[last])
+		ours, theirs = append(ours, fed), append(theirs, sent)
+		fmt.Fprintf(o.out, "round %d  fed %8.0f/s, %8.0f/s into the queues; bare producer %8.0f/s, %8.0f/s\n", round, fed.confirmed, fed.through, sent.confirmed, sent.through)
 	}
-	return &all, nil
+	return ours, theirs, nil
 }
 
-// settle waits until the broker has all that it confirmed in its queues.
-func (w *brokerWorld) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, brokerWithin)
-	defer cancel()
-	_, err := w.queue.Status(ctx, benchLane)
-	return err
+// each picks one figure of each round.
+func each(of []pace, pick func(pace) float64) (all []float64) {
+	for _, p := range of {
+		all = append(all, pick(p))
+	}
+	return all
 }
 
 // bareTopic is where the bare client works.

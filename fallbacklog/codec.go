@@ -119,7 +119,7 @@ func decodeRecord(kind Kind, b []byte) (rec *Record, claim string, err error) {
 		switch {
 		case f.num == fTime:
 			rec.Time = f.time()
-		case f.num == fClaim && room != nil && rec.Claim == nil:
+		case f.num == fClaim && room != nil && rec.Claim == nil: // there is room for one
 			claim = string(f.bytes)
 			rec.Claim, f.err = decodeClaim(room, f.bytes, claim)
 		case f.num == fEvent:
@@ -205,7 +205,10 @@ func decodeClaim(room *roomOfClaim, b []byte, text string) (*gift.Claim, error) 
 			f.err = decodeOrder(&c.Orders[len(c.Orders)-1], f.bytes, f.in(text))
 		}
 	}
-	return c, f.err
+	if f.err != nil {
+		return nil, f.err
+	}
+	return c, nil
 }
 
 // decodeOrder reads an order. Its strings are parts of text, which is b's.

@@ -63,7 +63,7 @@ var errWire = errors.New("payload is not valid wire format")
 
 // fields walks through what a message consists of. After each next that is true num is
 // the field's number, and its value is in bytes where it is length-delimited, else in
-// uint. err says why the walk ended, if not at the message's end.
+// uint; the other one is empty. err says why the walk ended, if not at the message's end.
 type fields struct {
 	rest  []byte
 	size  int
@@ -90,6 +90,7 @@ func (f *fields) next() bool {
 		}
 	}
 	b = b[n:]
+	f.bytes, f.uint = nil, 0
 	switch {
 	case typ == protowire.BytesType && len(b) > 0 && int(b[0]) < min(0x80, len(b)):
 		n = 1 + int(b[0])

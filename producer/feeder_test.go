@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type fedOrder struct {
 	Order  gift.OrderID
 	Lane   string
 	Origin fallbacklog.Position
+	Claim  []byte
 }
 
 var errQueue = errors.New("broker is down")
@@ -58,7 +60,7 @@ func (q *fileQueue) Feed(_ context.Context, msgs []*queue.Message) error {
 	}
 	defer f.Close()
 	for _, m := range msgs[:taken] {
-		line, _ := json.Marshal(fedOrder{m.Order.ID, m.Order.Partner, m.Origin})
+		line, _ := json.Marshal(fedOrder{m.Order.ID, m.Order.Partner, m.Origin, []byte(m.Encoded)})
 		if _, err := f.Write(append(line, '\n')); err != nil {
 			return err
 		}
@@ -177,6 +179,9 @@ func TestFeederLosesNothingAndKeepsTheOrder(t *testing.T) {
 		for _, o := range rec.Claim.Orders {
 			if i >= len(first["midas"]) || first["midas"][i].Order != o.ID || first["midas"][i].Origin != rec.At {
 				t.Fatalf("order %d of the log is not number %d of the lane", i, i)
+			}
+			if claim := fallbacklog.AppendClaim(nil, rec.Claim); !bytes.Equal(first["midas"][i].Claim, claim) {
+				t.Fatalf("order %d is fed with the claim %q, want %q", i, first["midas"][i].Claim, claim)
 			}
 			i++
 		}

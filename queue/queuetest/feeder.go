@@ -68,7 +68,7 @@ func nextBatch(ctx context.Context, r *fallbacklog.Reader) (msgs []*queue.Messag
 	rec, err := r.Next(ctx)
 	for err == nil {
 		for _, o := range rec.Claim.Orders {
-			msgs = append(msgs, &queue.Message{Claim: rec.Claim, Order: o, Origin: rec.At})
+			msgs = append(msgs, &queue.Message{Claim: rec.Claim, Encoded: r.Claim(), Order: o, Origin: rec.At})
 		}
 		if len(msgs) >= feedBatch {
 			return msgs, nil

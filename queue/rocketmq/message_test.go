@@ -132,6 +132,56 @@ func readGolden(t *testing.T, text []byte) *stored {
 	return s
 }
 
+// TestClaimsAtHandAreNotEncodedAgain: what the log has of a claim is handed on as it is,
+// with fields of a newer release that this one does not know.
+func TestClaimsAtHandAreNotEncodedAgain(t *testing.T) {
+	m := samples()["first"].m
+	m.Encoded = string(protowire.AppendString(protowire.AppendTag(fallbacklog.AppendClaim(nil, m.Claim), 1000, protowire.BytesType), "newer"))
+	out, err := new(Queue).outgoing(&m, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b body
+	if err := b.decode(out.Body); err != nil || string(b.claim) != m.Encoded {
+		t.Errorf("the message has the claim %q, %v; want %q", b.claim, err, m.Encoded)
+	}
+	read, _, err := decodeMessage(&stored{body: out.Body}, m.Order.Partner, "")
+	if err != nil || !reflect.DeepEqual(read.Claim, m.Claim) {
+		t.Errorf("the claim is read as %+v, %v; want %+v", read, err, m.Claim)
+	}
+}
+
+// TestEachMessageHasItsClaim: claims at hand and others go into one request, each with
+// its own.
+func TestEachMessageHasItsClaim(t *testing.T) {
+	var msgs []*queue.Message
+	for i := range 4 {
+		c := pack()
+		c.User = fmt.Sprint("u", i)
+		m := queue.Message{Claim: c, Order: c.Orders[0]}
+		if i%2 == 1 {
+			m.Encoded = string(fallbacklog.AppendClaim(nil, c))
+		}
+		other := m
+		other.Order = c.Orders[2]
+		msgs = append(msgs, &m, &other)
+	}
+	q := &Queue{opts: Options{Group: "manna", Batch: len(msgs)}}
+	var packed []*parcelled
+	if err := q.pack(msgs, time.Time{}, firsts, func(r *parcelled) { packed = append(packed, r) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(packed) != 1 || len(packed[0].msgs) != len(msgs) {
+		t.Fatalf("%d messages are packed into %+v", len(msgs), packed)
+	}
+	for i, out := range packed[0].msgs {
+		read, _, err := decodeMessage(&stored{body: out.Body}, msgs[i].Order.Partner, "")
+		if err != nil || !reflect.DeepEqual(read.Claim, msgs[i].Claim) || read.Order.ID != msgs[i].Order.ID {
+			t.Errorf("message %d is read as %+v, %v; want order %v of %+v", i, read, err, msgs[i].Order.ID, msgs[i].Claim)
+		}
+	}
+}
+
 func TestStrangeMessagesAreNamed(t *testing.T) {
 	m := samples()["deferred"].m
 	good, err := appendBody(nil, &m, "a", string(fallbacklog.AppendClaim(nil, m.Claim)))
