@@ -19,7 +19,13 @@ func sleeper(t *testing.T) process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.kill() })
-	if !eventually(5*time.Second, func() bool { return len(p.family()) == 2 }) {
+	// A shell that has made a child by vfork stands still until that one has become its
+	// program, and cannot be stopped meanwhile. Then it sleeps.
+	began := func() bool {
+		st, err := readStat(p.pid)
+		return err == nil && st.state == "S" && len(p.family()) == 2
+	}
+	if !eventually(5*time.Second, began) {
 		t.Fatalf("the shell has no child")
 	}
 	return p
