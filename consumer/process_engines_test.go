@@ -3,7 +3,9 @@
 package consumer_test
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,56 +53,37 @@ type laneJob struct {
 // tellEach is how often a process with a lane says how it stands.
 const tellEach = 50 * time.Millisecond
 
-// laneReport is what a process with a lane says. Times are Unix nanoseconds by the
-// machine's clock.
-type laneReport struct {
-	Quota  *consumer.QuotaStatus
-	Starts []int64    // of calls since the last report
-	Stalls [][2]int64 // from when to when the process was not running, since then
-}
+// starts is the file in which a process with a lane notes when its calls begin: Unix
+// nanoseconds by the machine's clock, eight bytes each.
+func (j *laneJob) starts() string { return filepath.Join(j.Dir, "starts") }
 
-// noting is an adapter that notes when its calls begin.
+// noting is an adapter that notes when its calls begin, where a kill does not reach it.
 type noting struct {
 	delivery.Adapter
-	mu   sync.Mutex
-	seen laneReport
+	mu     sync.Mutex
+	starts *os.File
+	failed error // the first that a note could not be made with
 }
 
 // Grant implements delivery.Adapter.
 func (n *noting) Grant(ctx context.Context, c *gift.Claim, o gift.Order) gift.Outcome {
-	n.mu.Lock()
-	n.seen.Starts = append(n.seen.Starts, time.Now().UnixNano())
-	n.mu.Unlock()
+	n.note()
 	return n.Adapter.Grant(ctx, c, o)
 }
 
-// beat notes, as the scripted partner does of itself, when the process does not run.
-func (n *noting) beat(ctx context.Context) {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for last := time.Now().UnixNano(); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := time.Now().UnixNano()
-		if now-last > int64(20*time.Millisecond) {
-			n.mu.Lock()
-			n.seen.Stalls = append(n.seen.Stalls, [2]int64{last, now})
-			n.mu.Unlock()
-		}
-		last = now
-	}
-}
-
-// report gives what was noted since it was asked last.
-func (n *noting) report(q *consumer.QuotaStatus) laneReport {
+// note writes under the mutex, so that the times are in order.
+func (n *noting) note() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r := n.seen
-	r.Quota, n.seen = q, laneReport{}
-	return r
+	at := binary.LittleEndian.AppendUint64(nil, uint64(time.Now().UnixNano()))
+	_, err := n.starts.Write(at)
+	n.failed = cmp.Or(n.failed, err)
+}
+
+func (n *noting) close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return errors.Join(n.failed, n.starts.Close())
 }
 
 // serveLane has a backlog that does not end delivered at a share of the partner's rate,
@@ -131,7 +114,12 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	a := &noting{Adapter: partner}
+	starts, err := os.Create(j.starts())
+	if err != nil {
+		return err
+	}
+	a := &noting{Adapter: partner, starts: starts}
+	defer func() { err = errors.Join(err, a.close()) }()
 	b, err := breaker.New("partner/p", breaker.Settings{Window: time.Minute, FailureRatio: 0.9, MinCalls: 20, OpenFor: time.Second, Timeout: timeout})
 	if err != nil {
 		return err
@@ -153,9 +141,6 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 		defer cancel()
 		io.Copy(io.Discard, in)
 	}()
-	var beating sync.WaitGroup
-	defer beating.Wait()
-	beating.Go(func() { a.beat(ctx) })
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
 	tick := time.NewTicker(tellEach)
@@ -167,7 +152,7 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 		case <-tick.C:
 		}
 		for _, l := range c.Lanes(ctx) {
-			err := say.Encode(a.report(l.Quota))
+			err := say.Encode(l.Quota)
 			if err == nil && l.Quota != nil && backlog.made < int(l.Quota.Used)+5*int(j.Rate) {
 				err = backlog.add(ctx, 5*int(j.Rate))
 			}
@@ -202,14 +187,14 @@ func (c *claims) add(ctx context.Context, n int) error {
 // laneProcess is a process with a lane.
 type laneProcess struct {
 	t      *testing.T
-	name   string
+	job    laneJob
 	cmd    *exec.Cmd
 	in     io.Closer
 	silent chan struct{} // closed when it says nothing any more
 	dead   bool
 
 	mu   sync.Mutex // guards the next field
-	said laneReport // the last status, and all the rest
+	said consumer.QuotaStatus
 }
 
 // startLane starts a process, which ends with the test at the latest.
@@ -219,7 +204,7 @@ func startLane(t *testing.T, j laneJob) *laneProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &laneProcess{t: t, name: j.Name, cmd: exec.Command(os.Args[0]), silent: make(chan struct{}), said: laneReport{Quota: &consumer.QuotaStatus{Mode: "not open"}}}
+	p := &laneProcess{t: t, job: j, cmd: exec.Command(os.Args[0]), silent: make(chan struct{}), said: consumer.QuotaStatus{Mode: "not open"}}
 	p.cmd.Env = append(os.Environ(), asLane+"="+string(job))
 	p.cmd.Stderr = os.Stderr
 	in, err := p.cmd.StdinPipe()
@@ -237,12 +222,12 @@ func startLane(t *testing.T, j laneJob) *laneProcess {
 	go func() {
 		defer close(p.silent)
 		for read := json.NewDecoder(out); ; {
-			var r laneReport
-			if read.Decode(&r) != nil {
+			var s consumer.QuotaStatus
+			if read.Decode(&s) != nil {
 				return
 			}
 			p.mu.Lock()
-			p.said = laneReport{r.Quota, append(p.said.Starts, r.Starts...), append(p.said.Stalls, r.Stalls...)}
+			p.said = s
 			p.mu.Unlock()
 		}
 	}()
@@ -259,7 +244,7 @@ func (p *laneProcess) end() {
 	p.in.Close()
 	<-p.silent
 	if err := p.cmd.Wait(); err != nil {
-		p.t.Errorf("node %s: %v", p.name, err)
+		p.t.Errorf("node %s: %v", p.job.Name, err)
 	}
 }
 
@@ -273,10 +258,23 @@ func (p *laneProcess) kill() {
 	p.cmd.Wait() // its error is that it was killed
 }
 
-func (p *laneProcess) report() laneReport {
+func (p *laneProcess) quota() consumer.QuotaStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.said
+}
+
+// starts are when its calls began, those of a killed process included.
+func (p *laneProcess) starts() (at []int64) {
+	p.t.Helper()
+	noted, err := os.ReadFile(p.job.starts())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for ; len(noted) >= 8; noted = noted[8:] {
+		at = append(at, int64(binary.LittleEndian.Uint64(noted)))
+	}
+	return at
 }
 
 // until waits until the lane is in a mode and makes starts in it.
@@ -284,7 +282,7 @@ func (p *laneProcess) until(mode string) {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
 	for first := uint64(0); ; time.Sleep(tellEach) {
-		s := p.report().Quota
+		s := p.quota()
 		if s.Mode != mode {
 			first = 0
 		} else if first == 0 {
@@ -293,7 +291,7 @@ func (p *laneProcess) until(mode string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("the lane of node %s is %+v, want it to start calls %s", p.name, s, mode)
+			p.t.Fatalf("the lane of node %s is %+v, want it to start calls %s", p.job.Name, s, mode)
 		}
 	}
 }
