@@ -91,7 +91,7 @@ func TestStoriesOverSeveralLogs(t *testing.T) {
 		"refused without a call": {
 			ledger: func(s *shared, c *ledger.ClaimRow) {
 				e := event(c, "b", fallbacklog.Refused, c.ClaimedAt.Add(time.Second), "")
-				e.Attempts, e.Code, e.Reason = 0, "given_elsewhere", "it gets another"
+				e.Attempts, e.Code, e.Reason = 0, ledger.GivenElsewhere, "it gets another"
 				s.orders[c.Orders[0].ID] = row(c, time.Time{}, e)
 			},
 			status: http.StatusOK, state: gift.StateRefused, lines: "accepted@b refused@b",
@@ -205,4 +205,28 @@ func TestClaimOfAnotherNode(t *testing.T) {
 	if s.endless {
 		t.Error("the ledger was asked without a bound")
 	}
+}
+
+// What a person asks for is the gift that the user gets, not what this node recorded when
+// the guard did not keep another from it.
+func TestClaimWithTwoGiftsIsToldAsTheOneItGets(t *testing.T) {
+	d, s := openShared(t)
+	made, passed := d.claim("u")
+	other := foreign("u", made.ClaimedAt.Add(time.Second))
+	other.ID, other.Gift = made.ID, "other"
+	refused := ledger.OrderEvent{Order: passed.ID, Claim: made.ID, Node: "c", Kind: fallbacklog.Refused, Time: other.ClaimedAt, Code: ledger.GivenElsewhere}
+	granted := event(&other, "c", fallbacklog.Granted, other.ClaimedAt, "R")
+	s.orders = map[gift.OrderID]ledger.OrderRow{other.Orders[0].ID: row(&other, time.Time{}, granted)}
+	standing := ledger.ClaimStanding{Claim: other}
+	s.claims = map[gift.ClaimID]ledger.ClaimStanding{made.ID: standing}
+	path := "/v1/admin/claims/" + made.ID.String()
+	same(t, "gift while nothing came of either", d.call(http.StatusOK, "GET", path, "").body["gift"], any(made.Gift))
+	standing.Events = map[gift.OrderID][]ledger.OrderEvent{passed.ID: {refused}, granted.Order: {granted}}
+	s.claims[made.ID] = standing
+	r := d.call(http.StatusOK, "GET", path, "")
+	same(t, "gift", r.body["gift"], any("other"))
+	same(t, "state", r.body["state"], any("settled"))
+	says(t, "the claim", r.text, "reference R")
+	s.fail = errServer
+	same(t, "gift with the ledger away", d.call(http.StatusOK, "GET", path, "").body["gift"], any(made.Gift))
 }

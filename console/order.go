@@ -84,24 +84,28 @@ func (c *Console) claim(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// claimed reads a claim out of this node's log, or the ledger.
+// claimed reads a claim out of this node's log, or the ledger. What the ledger knows to
+// be the gift that the claim gets goes before what this node has recorded.
 func (c *Console) claimed(ctx context.Context, id gift.ClaimID) (*gift.Claim, error) {
-	claim, _, err := c.opts.Log.Claim(id)
+	own, _, err := c.opts.Log.Claim(id)
 	// The log finds a claim by its orders' ids too.
-	if err == nil && claim.ID == id {
-		return claim, nil
-	}
+	recorded := err == nil && own.ID == id
 	if err != nil && !errors.Is(err, fallbacklog.ErrNotFound) {
 		return nil, err
 	}
 	missing := gift.Errorf(gift.NotFound, "no claim %v in the log of node %s; if it is an order's id: manna order %v", id, c.opts.Log.Node(), id)
-	if c.opts.Cluster == nil {
+	if c.opts.Cluster == nil && !recorded {
 		return nil, missing
+	}
+	if c.opts.Cluster == nil {
+		return own, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
 	defer cancel()
 	standing, err := c.opts.Cluster.Claim(ctx, id)
 	switch {
+	case recorded && (err != nil || !ledger.Supersedes(&standing.Claim, &ledger.ClaimRow{Orders: own.Orders}, standing.Events)):
+		return own, nil
 	case err == nil:
 		return claimOf(&standing.Claim), nil
 	case errors.Is(err, ledger.ErrNotFound):

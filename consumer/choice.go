@@ -9,10 +9,6 @@ import (
 	"manna/ledger"
 )
 
-// codeGivenElsewhere is the code of an order that is refused because its claim gets
-// another gift.
-const codeGivenElsewhere = "given_elsewhere"
-
 // choose sees to it that a claim gets one gift. Fronts whose guard has failed may have
 // recorded it with different ones; then it gets the one of which an order comes to its
 // first attempt first, and the orders that only the others have are refused. Where the
@@ -36,7 +32,7 @@ func (d *delivering) choose(ctx context.Context) step {
 		case err == nil && slices.Contains(stands.Orders, d.m.Order.ID):
 			return d.first()
 		case err == nil:
-			return d.final(fallbacklog.Refused, fallbacklog.Event{Code: codeGivenElsewhere, Reason: fmt.Sprintf("two nodes recorded the claim while their guard failed, and it gets %s", stands.Gift)})
+			return d.final(fallbacklog.Refused, fallbacklog.Event{Code: ledger.GivenElsewhere, Reason: fmt.Sprintf("two nodes recorded the claim while their guard failed, and it gets %s", stands.Gift)})
 		}
 		if d.await(ctx, err) != nil {
 			return nil

@@ -128,14 +128,15 @@ func (v *memoryView) Reset(_ context.Context, node string) error {
 // find gives the claim that a question is about, and the events of its orders by node.
 func (v *memoryView) find(is func(*ledger.ClaimRow) bool) (claim *ledger.ClaimRow, asOf time.Time, events map[gift.OrderID][]ledger.OrderEvent) {
 	events = make(map[gift.OrderID][]ledger.OrderEvent)
+	var records []ledger.ClaimRow
 	for i, node := range slices.Sorted(maps.Keys(v.logs)) {
 		log := v.logs[node]
 		if at := log.place.AsOf; i == 0 || at.Before(asOf) {
 			asOf = at
 		}
 		for j := range log.claims {
-			if c := &log.claims[j]; is(c) && (claim == nil || c.ClaimedAt.Before(claim.ClaimedAt)) {
-				claim = c
+			if is(&log.claims[j]) {
+				records = append(records, log.claims[j])
 			}
 		}
 		for _, e := range log.events {
@@ -146,6 +147,9 @@ func (v *memoryView) find(is func(*ledger.ClaimRow) bool) (claim *ledger.ClaimRo
 		slices.SortFunc(of, func(a, b ledger.OrderEvent) int {
 			return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Sort(), b.Sort()))
 		})
+	}
+	if stands := ledger.Stands(records, events); stands >= 0 {
+		claim = &records[stands]
 	}
 	return claim, asOf, events
 }

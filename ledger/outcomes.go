@@ -18,10 +18,12 @@ import (
 type Outcomes interface {
 	// Order tells where an order stands. An outcome may arrive before its claim:
 	// then of Claim only what an outcome says of it is set, and ClaimedAt is zero.
-	// Errors: ErrNotFound where no log taken in says anything of it.
+	// Of several nodes' records that have it the one that Stands is its claim. Errors:
+	// ErrNotFound where no log taken in says anything of it.
 	Order(ctx context.Context, id gift.OrderID) (OrderRow, error)
-	// Claim tells where a claim and its orders stand. Errors: ErrNotFound, also
-	// where nothing but outcomes of its orders has arrived.
+	// Claim tells where a claim and its orders stand, of several nodes' records of it
+	// the one that Stands. Errors: ErrNotFound, also where nothing but outcomes of its
+	// orders has arrived.
 	Claim(ctx context.Context, id gift.ClaimID) (ClaimStanding, error)
 	// Lags tells how far the ledger is behind each node's log, the node that is
 	// furthest behind first. Nodes that were retired are left out.
@@ -44,7 +46,9 @@ type OrderRow struct {
 type ClaimStanding struct {
 	Claim  ClaimRow
 	Orders []OrderState
-	Events map[gift.OrderID][]OrderEvent // what Orders were folded of
+	// Events are what Orders were folded of, and what is known of the orders of other
+	// nodes' records of the claim.
+	Events map[gift.OrderID][]OrderEvent
 	AsOf   time.Time
 }
 

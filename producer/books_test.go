@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,7 +27,7 @@ type books struct {
 	err    error
 	hung   bool
 	asOf   time.Time
-	claims map[gift.ClaimID]ledger.ClaimRow
+	claims map[gift.ClaimID][]ledger.ClaimRow // of each node one
 	events map[gift.OrderID][]ledger.OrderEvent
 	// through is how far each node's log has been taken in, of those that are not
 	// retired. left are nodes that have left, taken in whole.
@@ -33,7 +35,7 @@ type books struct {
 }
 
 func newBooks() *books {
-	return &books{through: map[string]fallbacklog.Position{"a": 0, "b": 0}, left: map[string]fallbacklog.Position{}, claims: map[gift.ClaimID]ledger.ClaimRow{}, events: map[gift.OrderID][]ledger.OrderEvent{}}
+	return &books{through: map[string]fallbacklog.Position{"a": 0, "b": 0}, left: map[string]fallbacklog.Position{}, claims: map[gift.ClaimID][]ledger.ClaimRow{}, events: map[gift.OrderID][]ledger.OrderEvent{}}
 }
 
 // take takes a node's log in up to now.
@@ -56,7 +58,8 @@ func (b *books) take(f *fixture) {
 	defer b.mu.Unlock()
 	b.through[f.log.Node()] = f.log.End()
 	for _, c := range batch.Claims {
-		b.claims[c.ID] = c
+		others := slices.DeleteFunc(b.claims[c.ID], func(had ledger.ClaimRow) bool { return had.Node == c.Node })
+		b.claims[c.ID] = append(others, c)
 	}
 	replaced := map[gift.OrderID]bool{}
 	for _, e := range batch.Events {
@@ -113,11 +116,13 @@ func (b *books) do(ctx context.Context, call func() error) error {
 func (b *books) Order(ctx context.Context, id gift.OrderID) (row ledger.OrderRow, err error) {
 	err = b.do(ctx, func() error {
 		row = ledger.OrderRow{Order: gift.Order{ID: id}, Events: b.events[id], OrderState: ledger.Fold(b.events[id]), AsOf: b.asOf}
-		for _, c := range b.claims {
-			for _, o := range c.Orders {
-				if o.ID == id {
-					row.Order, row.Claim = o, c
-					return nil
+		for _, records := range b.claims {
+			for _, c := range records {
+				for _, o := range c.Orders {
+					if o.ID == id {
+						row.Order, row.Claim = o, c
+						return nil
+					}
 				}
 			}
 		}
@@ -131,13 +136,12 @@ func (b *books) Order(ctx context.Context, id gift.OrderID) (row ledger.OrderRow
 
 func (b *books) Claim(ctx context.Context, id gift.ClaimID) (s ledger.ClaimStanding, err error) {
 	err = b.do(ctx, func() error {
-		c, ok := b.claims[id]
-		if !ok {
+		stands := ledger.Stands(b.claims[id], b.events)
+		if stands < 0 {
 			return fmt.Errorf("claim %v: %w", id, ledger.ErrNotFound)
 		}
-		s = ledger.ClaimStanding{Claim: c, Events: map[gift.OrderID][]ledger.OrderEvent{}, AsOf: b.asOf}
-		for _, o := range c.Orders {
-			s.Events[o.ID] = b.events[o.ID]
+		s = ledger.ClaimStanding{Claim: b.claims[id][stands], Events: maps.Clone(b.events), AsOf: b.asOf}
+		for _, o := range s.Claim.Orders {
 			s.Orders = append(s.Orders, ledger.Fold(b.events[o.ID]))
 		}
 		return nil
@@ -174,7 +178,8 @@ func (b *books) Nodes(ctx context.Context) (nodes []ledger.Node, now time.Time, 
 func (b *books) UserClaims(ctx context.Context, user string, _ ledger.Cursor, limit int) (rows []ledger.ClaimRow, asOf time.Time, _ ledger.Cursor, err error) {
 	err = b.do(ctx, func() error {
 		asOf = b.asOf
-		for _, c := range b.claims {
+		for _, records := range b.claims {
+			c := records[ledger.Stands(records, nil)]
 			if c.User == user && len(rows) < limit {
 				c.Orders = nil
 				rows = append(rows, c)

@@ -37,6 +37,9 @@ type Answer struct {
 	// AsOf: whatever had happened to the orders before is in States; zero where
 	// everything is.
 	AsOf time.Time
+
+	// elsewhere: this node recorded the claim too, with a gift that it did not get.
+	elsewhere bool
 }
 
 // Settled reports whether every order of the claim is final.

@@ -62,7 +62,7 @@ func (f *Front) list(ctx context.Context, user string, before gift.ClaimID, limi
 		return nil, err
 	}
 	if !before.IsZero() {
-		last, err := f.cursor(ctx, user, before)
+		last, err := f.cursor(ctx, user, before, found)
 		if err != nil {
 			return nil, err
 		}
@@ -88,9 +88,12 @@ func (f *Front) list(ctx context.Context, user string, before gift.ClaimID, limi
 	return list, nil
 }
 
-// cursor finds where the claim is that a page begins behind. It need not be listed
-// itself: the index that it came from may lag by now.
-func (f *Front) cursor(ctx context.Context, user string, id gift.ClaimID) (place, error) {
+// cursor finds where the claim is that a page begins behind. It need not be among those
+// that were found: the index that it came from may lag by now.
+func (f *Front) cursor(ctx context.Context, user string, id gift.ClaimID, found []place) (place, error) {
+	if i := slices.IndexFunc(found, func(p place) bool { return p.id == id }); i >= 0 {
+		return found[i], nil
+	}
 	p, owner, err := f.locate(ctx, id)
 	if err == nil && owner != user {
 		err = fieldError("before", "%v is no claim of this user: take next of the page before, or leave it out for the first page", id)

@@ -130,8 +130,10 @@ func (f *Front) readOwn(ctx context.Context, id gift.ClaimID, at fallbacklog.Pos
 }
 
 // complete adds to a claim of this node's log what other nodes' logs say of its
-// orders: in a cluster that is where outcomes are. Where the ledger does not say,
-// the answer is as old as the claim, unless the log itself has the end.
+// orders: in a cluster that is where outcomes are. Where they say that the claim got
+// another gift, which a node recorded that the guard did not keep from it, the answer is
+// about that. Where the ledger does not say, it is as old as the claim, unless the log
+// itself has the end.
 func (f *Front) complete(ctx context.Context, a *Answer, p *patience) error {
 	granted := !slices.ContainsFunc(a.States, func(s gift.State) bool { return s != gift.StateGranted })
 	if f.elsewhere == nil || granted {
@@ -143,28 +145,14 @@ func (f *Front) complete(ctx context.Context, a *Answer, p *patience) error {
 		return nil
 	}
 	a.AsOf = latest(a.AsOf, s.AsOf)
-	if p == nil && s.Claim.Node != f.log.Node() {
-		if err := f.completeOwn(ctx, a, &s); err != nil {
-			return nil
+	own := ledger.ClaimRow{Node: f.log.Node(), Orders: a.Claim.Orders}
+	if s.Claim.Node != own.Node && ledger.Supersedes(&s.Claim, &own, s.Events) {
+		if *a, err = f.answerOf(&s); err == nil {
+			a.elsewhere = true
 		}
+		return err
 	}
 	return f.fold(a, &s)
-}
-
-// completeOwn asks for the orders of a claim that another node recorded first, with
-// another gift: what the ledger says of the claim is about that one's.
-func (f *Front) completeOwn(ctx context.Context, a *Answer, s *ledger.ClaimStanding) error {
-	for _, o := range a.Claim.Orders {
-		if slices.ContainsFunc(s.Claim.Orders, func(other gift.Order) bool { return other.ID == o.ID }) {
-			continue
-		}
-		row, err := f.elsewhere.order(ctx, o.ID)
-		if err != nil {
-			return err
-		}
-		s.Events[o.ID] = row.Events
-	}
-	return nil
 }
 
 // answerOf is the answer about a claim that only the ledger has.

@@ -86,10 +86,13 @@ func (f *Front) Settle(ctx context.Context, id gift.ClaimID) (sent bool, err err
 // another's and needs no settling.
 func (f *Front) settleable(ctx context.Context, id gift.ClaimID) (a Answer, at fallbacklog.Position, err error) {
 	if at, ok := f.local.find(id); ok {
-		a, err = f.readOwn(ctx, id, at)
-		return a, at, err
+		if a, err = f.readOwn(ctx, id, at); err != nil || !a.elsewhere {
+			return a, at, err
+		}
+	} else {
+		a, err = f.Read(ctx, id)
 	}
-	if a, err = f.Read(ctx, id); err == nil && !a.Settled() {
+	if err == nil && !a.Settled() {
 		err = &gift.Error{Code: gift.Unavailable, Detail: "another node accepted this claim and has to settle it; come again", RetryAfter: time.Second}
 	}
 	return a, 0, err

@@ -49,6 +49,7 @@ func RunOutcomes(t *testing.T, fresh func(t testing.TB) Opener) {
 		{"over one log an order stands as its story tells", storiesAgree},
 		{"the order in which logs arrive does not matter", arrivalDoesNotMatter},
 		{"a replayed log says what it said", replayedOutcomes},
+		{"a claim that two nodes recorded is read as the gift that it gets", claimWithTwoGifts},
 	})
 }
 

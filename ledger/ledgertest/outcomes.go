@@ -226,6 +226,59 @@ func replayedOutcomes(t *testing.T, o Opener) {
 	}
 }
 
+// claimWithTwoGifts has b record a claim after a, with another gift of which one item is
+// the same; then one of the gifts is fixed, and its first order granted.
+func claimWithTwoGifts(t *testing.T, o Opener) {
+	for _, gets := range []string{"a", "b"} {
+		l := o.open(t, "a", time.Now)
+		records := map[string]*fallbacklog.Record{}
+		for i, node := range []string{"a", "b"} {
+			c := claim("ann to "+gets, "rain", start().Add(time.Duration(i)*time.Second))
+			c.Claim.Gift = "gift of " + node
+			own := gift.Order{ID: c.Claim.ID.OrderID(node), Item: node, Partner: "pluto", Quantity: 1}
+			c.Claim.Orders = append([]gift.Order{own}, c.Claim.Orders...)
+			records[node] = c
+			ok(t, l.Apply(t.Context(), outcomes(node+gets, 0, c)))
+		}
+		both := records["a"].Claim.Orders[1].ID
+		told := func(when, want string) {
+			t.Helper()
+			s, err := l.Claim(t.Context(), records["a"].Claim.ID)
+			ok(t, err)
+			equal(t, "the claim's gift "+when, s.Claim.Gift, want)
+			equal(t, "its orders", len(s.Orders), 2)
+			row, err := l.Order(t.Context(), both)
+			ok(t, err)
+			equal(t, "the gift of an order of both "+when, row.Claim.Gift, want)
+		}
+		told("before anything came of it", "gift of a")
+
+		lost := "b"
+		if gets == "b" {
+			lost = "a"
+		}
+		// Of an order of one gift alone that gift is told, whichever stands.
+		for node, c := range records {
+			row, err := l.Order(t.Context(), c.Claim.Orders[0].ID)
+			ok(t, err)
+			equal(t, "the item of an order", row.Order.Item, node)
+			equal(t, "its gift", row.Claim.Gift, c.Claim.Gift)
+		}
+		won := event(records[gets], fallbacklog.Granted, start().Add(time.Minute), 1)
+		ok(t, l.Apply(t.Context(), outcomes("c"+gets, 0, won)))
+		told("once an order was granted", "gift of "+gets)
+		ok(t, l.Reset(t.Context(), "c"+gets))
+
+		passed := event(records[lost], fallbacklog.Refused, start().Add(time.Minute), 0)
+		passed.Event.Code = ledger.GivenElsewhere
+		ok(t, l.Apply(t.Context(), outcomes("d"+gets, 0, passed)))
+		told("once the other was passed over", "gift of "+gets)
+		s, err := l.Claim(t.Context(), records["a"].Claim.ID)
+		ok(t, err)
+		equal(t, "what is known of the other gift", len(s.Events[passed.Event.Order]), 1)
+	}
+}
+
 func strangeTexts(t *testing.T, o Opener) {
 	l := o.open(t, "a", time.Now)
 	c := claim("ann", "rain", start())

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -16,97 +15,111 @@ import (
 // Order implements ledger.Outcomes.
 func (l *Ledger) Order(ctx context.Context, id gift.OrderID) (ledger.OrderRow, error) {
 	var asOf time.Time
-	var claim *ledger.ClaimRow
+	var records []ledger.ClaimRow
 	var events map[gift.OrderID][]ledger.OrderEvent
 	err := l.do(ctx, "read an order", func(ctx context.Context) error {
 		b := new(pgx.Batch)
 		queueAsOf(b, &asOf)
-		queueClaim(b, "claim_id = (SELECT claim_id FROM orders WHERE order_id = $1 LIMIT 1)", id, &claim)
+		queueRecords(b, "(claim_id, node) IN (SELECT claim_id, node FROM orders WHERE order_id = $1)", id, &records)
 		queueOutcomes(b, []gift.OrderID{id}, &events)
-		return l.pool.SendBatch(ctx, b).Close()
+		if err := l.pool.SendBatch(ctx, b).Close(); err != nil || len(records) < 2 {
+			return err
+		}
+		// What the records' other orders came to tells which of them stands.
+		return l.readOutcomes(ctx, records, &events)
 	})
 	if err != nil {
 		return ledger.OrderRow{}, err
 	}
 	known := events[id]
-	if claim == nil && len(known) == 0 {
+	stands := ledger.Stands(records, events)
+	if stands < 0 && len(known) == 0 {
 		return ledger.OrderRow{}, fmt.Errorf("order %v: %w", id, ledger.ErrNotFound)
 	}
 	row := ledger.OrderRow{Order: gift.Order{ID: id}, OrderState: ledger.Fold(known), Events: known, AsOf: asOf}
-	if claim == nil {
+	if stands < 0 {
 		row.Order.Partner, row.Claim.ID, row.Claim.Campaign = known[0].Partner, known[0].Claim, known[0].Campaign
 		return row, nil
 	}
-	for _, o := range claim.Orders {
+	row.Claim = records[stands]
+	for _, o := range row.Claim.Orders {
 		if o.ID == id {
 			row.Order = o
 		}
 	}
-	row.Claim, row.Claim.Orders = *claim, nil
+	row.Claim.Orders = nil
 	if row.Updated.IsZero() {
-		row.Updated = claim.ClaimedAt
+		row.Updated = row.Claim.ClaimedAt
 	}
 	return row, nil
 }
 
 // Claim implements ledger.Outcomes.
 func (l *Ledger) Claim(ctx context.Context, id gift.ClaimID) (s ledger.ClaimStanding, err error) {
-	var claim *ledger.ClaimRow
-	var events map[gift.OrderID][]ledger.OrderEvent
+	var records []ledger.ClaimRow
 	err = l.do(ctx, "read a claim", func(ctx context.Context) error {
 		b := new(pgx.Batch)
 		queueAsOf(b, &s.AsOf)
-		queueClaim(b, "claim_id = $1", id, &claim)
-		if err := l.pool.SendBatch(ctx, b).Close(); err != nil || claim == nil {
+		queueRecords(b, "claim_id = $1", id, &records)
+		if err := l.pool.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
-		ids := make([]gift.OrderID, len(claim.Orders))
-		for i := range claim.Orders {
-			ids[i] = claim.Orders[i].ID
-		}
-		b = new(pgx.Batch)
-		queueOutcomes(b, ids, &events)
-		return l.pool.SendBatch(ctx, b).Close()
+		return l.readOutcomes(ctx, records, &s.Events)
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return ledger.ClaimStanding{}, err
-	case claim == nil:
+	}
+	stands := ledger.Stands(records, s.Events)
+	if stands < 0 {
 		return ledger.ClaimStanding{}, fmt.Errorf("claim %v: %w", id, ledger.ErrNotFound)
 	}
-	s.Claim, s.Events = *claim, events
-	for i := range claim.Orders {
-		state := ledger.Fold(events[claim.Orders[i].ID])
+	s.Claim = records[stands]
+	for _, o := range s.Claim.Orders {
+		state := ledger.Fold(s.Events[o.ID])
 		if state.Updated.IsZero() {
-			state.Updated = claim.ClaimedAt
+			state.Updated = s.Claim.ClaimedAt
 		}
 		s.Orders = append(s.Orders, state)
 	}
 	return s, nil
 }
 
-// queueClaim reads a claim, of several nodes' rows the first; claim stays nil where
-// there is none.
-func queueClaim(b *pgx.Batch, where string, id [16]byte, claim **ledger.ClaimRow) {
+// queueRecords reads the nodes' records of a claim.
+func queueRecords(b *pgx.Batch, where string, id [16]byte, records *[]ledger.ClaimRow) {
 	b.Queue(`SELECT claim_id, node, user_id, claimed_at, position, campaign, scene, stage, gift, deliver_by, orders::text FROM claims
-		WHERE `+where+` ORDER BY claimed_at, node LIMIT 1`, id).QueryRow(func(row pgx.Row) error {
-		c := new(ledger.ClaimRow)
-		var at, by int64
-		var orders []byte
-		err := row.Scan((*[16]byte)(&c.ID), &c.Node, &c.User, &at, &c.At, &c.Campaign, &c.Scene, &c.Stage, &c.Gift, &by, &orders)
-		if errors.Is(err, pgx.ErrNoRows) {
+		WHERE `+where, id).Query(func(rows pgx.Rows) error {
+		*records = nil
+		return each(rows, nil, func(row pgx.Row) error {
+			var c ledger.ClaimRow
+			var at, by int64
+			var orders []byte
+			if err := row.Scan((*[16]byte)(&c.ID), &c.Node, &c.User, &at, &c.At, &c.Campaign, &c.Scene, &c.Stage, &c.Gift, &by, &orders); err != nil {
+				return err
+			}
+			c.ClaimedAt, c.DeliverBy = fromNanos(at), fromNanos(by)
+			if err := json.Unmarshal(orders, &c.Orders); err != nil {
+				return fmt.Errorf("orders of claim %v: %w", c.ID, err)
+			}
+			*records = append(*records, c)
 			return nil
-		}
-		if err != nil {
-			return err
-		}
-		c.ClaimedAt, c.DeliverBy = fromNanos(at), fromNanos(by)
-		if err := json.Unmarshal(orders, &c.Orders); err != nil {
-			return fmt.Errorf("orders of claim %v: %w", c.ID, err)
-		}
-		*claim = c
-		return nil
+		})
 	})
+}
+
+// readOutcomes reads what is known of the orders of records.
+func (l *Ledger) readOutcomes(ctx context.Context, records []ledger.ClaimRow, events *map[gift.OrderID][]ledger.OrderEvent) error {
+	var ids []gift.OrderID
+	for i := range records {
+		for _, o := range records[i].Orders {
+			ids = append(ids, o.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	b := new(pgx.Batch)
+	queueOutcomes(b, ids, events)
+	return l.pool.SendBatch(ctx, b).Close()
 }
 
 func queueOutcomes(b *pgx.Batch, ids []gift.OrderID, events *map[gift.OrderID][]ledger.OrderEvent) {
