@@ -17,7 +17,7 @@ import (
 // What a node has where its configuration says nothing else: see the options of
 // rocketmq, and feedBatch of package node.
 const (
-	feedBatch    = 2048
+	feedBatch    = 1024
 	queueBatch   = 256
 	queueSenders = 4
 	queueCount   = 8
@@ -145,18 +145,21 @@ type counter struct {
 }
 
 // Feed implements queue.Feedable.
-func (c *counter) Feed(ctx context.Context, msgs []*queue.Message) error {
-	err := c.to.Feed(ctx, msgs)
-	if err != nil {
-		return err
+func (c *counter) Feed(ctx context.Context, msgs []*queue.Message) (confirmed func() error) {
+	asked := c.to.Feed(ctx, msgs)
+	return func() error {
+		err := asked()
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.left -= len(msgs); c.left <= 0 {
+			c.at = time.Now()
+			c.done()
+		}
+		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.left -= len(msgs); c.left <= 0 {
-		c.at = time.Now()
-		c.done()
-	}
-	return nil
 }
 
 // pace is how many messages a second a turn sent: until the broker had confirmed the
@@ -259,7 +262,7 @@ func (w *brokerWorld) sample(ctx context.Context) (body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, brokerWithin)
 	defer cancel()
 	claim := newClaim(bareLane, 0)
-	if err := w.queue.Feed(ctx, []*queue.Message{{Claim: claim, Order: claim.Orders[0], Origin: w.log.End()}}); err != nil {
+	if err := w.queue.Feed(ctx, []*queue.Message{{Claim: claim, Order: claim.Orders[0], Origin: w.log.End()}})(); err != nil {
 		return nil, err
 	}
 	c, err := w.bareConsumer()

@@ -42,7 +42,8 @@ type FeederOptions struct {
 //
 // Everything before its watermark, the last `sent` record of its name, is in the
 // queue. After a restart it goes on from there, so what was handed over since the
-// last watermark is handed over again; nothing is left out.
+// last watermark is handed over again; nothing is left out. Where the queue does not take
+// a batch, the one behind it may be there first, and no more than that.
 //
 // What the queue can never take, an order or all of a partner's, is parked: it waits
 // for a person in the log, and holds up nobody else's.
@@ -120,17 +121,18 @@ func (f *Feeder) watermark() (fallbacklog.Position, error) {
 // Run feeds until ctx ends, and returns nil then. Any other end is an error: the
 // log has ended or cannot be read. It runs once at a time.
 //
-// One batch is read while the one before is handed over, and watermarks are written
-// beside both: a queue is kept busy by a feeder that is behind.
+// One batch is read while another is handed over and the queue confirms the one before
+// that, and watermarks are written beside all three: a queue is kept busy by a feeder
+// that is behind.
 func (f *Feeder) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	batches, moved := make(chan load, 1), make(chan struct{}, 1)
+	batches, used, moved := make(chan *load, 1), make(chan *load, 3), make(chan struct{}, 1)
 	marked := f.Through()
 	var parts sync.WaitGroup
 	for _, part := range []func() error{
-		func() error { return f.read(work, batches) },
-		func() error { return f.feedAll(work, batches, moved) },
+		func() error { return f.read(work, batches, used) },
+		func() error { return f.feedAll(work, batches, used, moved) },
 		func() error { return f.markAll(work, moved, &marked) },
 	} {
 		parts.Go(func() { stop(part()) })
@@ -144,20 +146,27 @@ func (f *Feeder) Run(ctx context.Context) error {
 	return f.mark(context.WithoutCancel(ctx), &marked)
 }
 
-// load is what is handed over at once.
+// load is what is handed over at once. A feeder that is behind would make garbage of
+// many a second, so they are used again.
 type load struct {
-	msgs   []*queue.Message
-	oldest time.Time            // of its claims
-	end    fallbacklog.Position // before which there is nothing else
+	room      []queue.Message
+	msgs      []*queue.Message     // those of room that the queue has not got yet
+	oldest    time.Time            // of its claims
+	end       fallbacklog.Position // before which there is nothing else
+	confirmed func() error         // of the queue, once it has been handed over
 }
 
 // read reads batches until the log cannot be read or ctx ends.
-func (f *Feeder) read(ctx context.Context, into chan<- load) error {
+func (f *Feeder) read(ctx context.Context, into chan<- *load, used <-chan *load) error {
 	reader := f.opts.Log.Reader(f.Through(), fallbacklog.Claimed)
 	defer reader.Close()
 	for {
-		b, err := f.collect(ctx, reader)
-		if err != nil {
+		b := new(load)
+		select {
+		case b = <-used:
+		default:
+		}
+		if err := f.collect(ctx, reader, b); err != nil {
 			return err
 		}
 		select {
@@ -168,50 +177,79 @@ func (f *Feeder) read(ctx context.Context, into chan<- load) error {
 	}
 }
 
-// collect gathers the next batch, waiting for its first claim.
-func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader) (b load, err error) {
+// collect gathers the next batch in b, waiting for its first claim.
+func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader, b *load) error {
 	rec, err := reader.Next(ctx)
 	if err != nil {
-		return b, err
+		return err
 	}
 	b.oldest = rec.Time
-	var room []queue.Message // they come and go together
-	for {
+	for err == nil {
 		for _, order := range rec.Claim.Orders {
-			if len(room) == cap(room) {
-				room = make([]queue.Message, 0, min(max(2*cap(room), 1), 256))
-			}
-			room = append(room, queue.Message{Claim: rec.Claim, Encoded: reader.Claim(), Order: order, Origin: rec.At})
-			b.msgs = append(b.msgs, &room[len(room)-1])
+			b.room = append(b.room, queue.Message{Claim: rec.Claim, Encoded: reader.Claim(), Order: order, Origin: rec.At})
 		}
 		b.end = reader.Position()
-		if len(b.msgs) >= f.opts.Batch {
-			return b, nil
+		if len(b.room) >= f.opts.Batch {
+			break
 		}
-		if rec, err = reader.TryNext(); errors.Is(err, fallbacklog.ErrTail) {
-			return b, nil
+		rec, err = reader.TryNext()
+	}
+	if err != nil && !errors.Is(err, fallbacklog.ErrTail) {
+		return err
+	}
+	for i := range b.room {
+		b.msgs = append(b.msgs, &b.room[i])
+	}
+	return nil
+}
+
+// feedAll hands batches over until ctx ends. The next is on its way before the queue has
+// confirmed the last, and no more than that: where the last fails it goes before those
+// that come after it.
+func (f *Feeder) feedAll(ctx context.Context, batches <-chan *load, used chan<- *load, moved chan<- struct{}) error {
+	for last := (*load)(nil); ; {
+		next, err := f.hand(ctx, batches, last)
+		if last != nil {
+			if err := f.settle(ctx, last, moved); err != nil {
+				return err
+			}
+			clear(last.room) // and let the claims go
+			last.room, last.msgs = last.room[:0], last.msgs[:0]
+			select {
+			case used <- last:
+			default:
+			}
 		}
 		if err != nil {
-			return b, err
+			return err
+		}
+		if last = next; last != nil {
+			f.oldest.Store(last.oldest.UnixNano())
+		} else {
+			f.oldest.Store(0)
 		}
 	}
 }
 
-// feedAll hands batches over until ctx ends.
-func (f *Feeder) feedAll(ctx context.Context, batches <-chan load, moved chan<- struct{}) error {
-	for {
+// hand hands the next batch over. Where another is on its way it waits for none, and
+// gives nil.
+func (f *Feeder) hand(ctx context.Context, batches <-chan *load, last *load) (b *load, err error) {
+	if last != nil {
 		select {
-		case b := <-batches:
+		case b = <-batches:
+		default:
+			return nil, nil
+		}
+	} else {
+		select {
+		case b = <-batches:
 			f.oldest.Store(b.oldest.UnixNano())
-			if err := f.feed(ctx, b.msgs, moved); err != nil {
-				return err
-			}
-			f.pass(b.end, moved)
-			f.oldest.Store(0)
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
+	b.confirmed = f.opts.Queue.Feed(ctx, b.msgs)
+	return b, nil
 }
 
 // pass says that everything before a position is in the queue.
@@ -246,14 +284,19 @@ func (f *Feeder) markAll(ctx context.Context, moved <-chan struct{}, marked *fal
 	}
 }
 
-// feed hands a batch over, again and again until the queue has it, but for what the
-// queue can never take. A queue that fails, or refuses some of it, is given less at once:
-// it may have taken most of what it is given again.
-func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message, moved chan<- struct{}) error {
+// settle waits until the queue has a batch, and hands over again what it has not taken,
+// again and again, but for what it can never take. A queue that fails, or refuses some of
+// it, is given less at once: it may have taken most of what it is given again.
+func (f *Feeder) settle(ctx context.Context, b *load, moved chan<- struct{}) error {
+	msgs, part, confirmed := b.msgs, b.msgs, b.confirmed
 	pause, most := f.opts.RetryMin, len(msgs)
 	for len(msgs) > 0 {
-		part := msgs[:min(most, len(msgs))]
-		err := f.opts.Queue.Feed(ctx, part)
+		if confirmed == nil {
+			part = msgs[:min(most, len(msgs))]
+			confirmed = f.opts.Queue.Feed(ctx, part)
+		}
+		err := confirmed()
+		confirmed = nil
 		if err == nil {
 			if msgs, most = msgs[len(part):], 2*most; len(msgs) > 0 {
 				f.pass(msgs[0].Origin, moved)
@@ -291,6 +334,7 @@ func (f *Feeder) feed(ctx context.Context, msgs []*queue.Message, moved chan<- s
 		}
 		pause = min(2*pause, f.opts.RetryMax)
 	}
+	f.pass(b.end, moved)
 	return nil
 }
 

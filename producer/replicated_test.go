@@ -29,7 +29,11 @@ type broker struct {
 	has  map[gift.OrderID]bool
 }
 
-func (b *broker) Feed(ctx context.Context, msgs []*queue.Message) error {
+func (b *broker) Feed(ctx context.Context, msgs []*queue.Message) (confirmed func() error) {
+	return func() error { return b.take(ctx, msgs) }
+}
+
+func (b *broker) take(ctx context.Context, msgs []*queue.Message) error {
 	b.mu.Lock()
 	hold := b.hold
 	b.mu.Unlock()

@@ -92,11 +92,14 @@ type Status struct {
 
 // Feedable is an engine that has to be fed from the log.
 type Feedable interface {
-	// Feed hands over first deliveries in order of age. It returns nil only when
-	// the engine has confirmed all of them; after an error any part may have been
-	// taken, and all are fed again. A RefusedError or LaneRefusedError says which
-	// never can be.
-	Feed(ctx context.Context, msgs []*Message) error
+	// Feed hands over first deliveries in order of age, and returns when the last of
+	// them is on its way. confirmed waits for the engine, and gives nil only where that
+	// has confirmed all of them; after an error any part may have been taken, and all are
+	// fed again. A RefusedError or LaneRefusedError says which never can be. Whoever
+	// feeds may have the next messages on their way before it asks; what has been handed
+	// over is sent, or has failed, also where nobody does. The messages are the engine's
+	// until confirmed returns.
+	Feed(ctx context.Context, msgs []*Message) (confirmed func() error)
 }
 
 // RefusedError: the engine can never take an order, however often it is fed.

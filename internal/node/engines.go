@@ -137,9 +137,9 @@ func brokerOptions(c *config.Config) rocketmq.Options {
 	return rocketmq.Options{NameServers: c.Queue.Nameservers, Group: c.Queue.Group, Node: c.Node, Cluster: c.Queue.Cluster, Queues: c.Queue.Queues}
 }
 
-// feedBatch is what several requests bring to the brokers: each batch ends with its
-// slowest request, and is fed again where one fails.
-const feedBatch = 2048
+// feedBatch is what several requests bring to the brokers. Where one of them fails all are
+// sent again, and more of them at a time are in nobody's cache any more.
+const feedBatch = 1024
 
 // sendingSettings are those of the breaker of what is sent to the queue: a broker
 // that hangs is left alone soon, and tried again soon.

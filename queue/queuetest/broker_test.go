@@ -117,11 +117,11 @@ func (c *client) Send(_ context.Context, msgs ...*queue.Message) error {
 	return nil
 }
 
-func (c *client) Feed(_ context.Context, msgs []*queue.Message) error {
+func (c *client) Feed(_ context.Context, msgs []*queue.Message) (confirmed func() error) {
 	for _, m := range msgs {
 		c.broker.put(m.Order.Partner, &item{m: *m, first: true, since: m.Claim.ClaimedAt})
 	}
-	return nil
+	return func() error { return nil }
 }
 
 func (c *client) Close(context.Context) error {

@@ -50,7 +50,7 @@ func (f *feeder) feed(ctx context.Context, r *fallbacklog.Reader) error {
 	if err != nil {
 		return err
 	}
-	for f.engine.Feed(ctx, msgs) != nil {
+	for f.engine.Feed(ctx, msgs)() != nil {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

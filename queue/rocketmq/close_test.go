@@ -41,9 +41,9 @@ func TestCloseUnderLoad(t *testing.T) {
 			work.Go(func() {
 				for msgs := range batches {
 					// A broker that has too much to do says so.
-					err := q.Feed(t.Context(), msgs)
+					err := q.Feed(t.Context(), msgs)()
 					for err != nil && !errors.Is(err, queue.ErrClosed) {
-						err = q.Feed(t.Context(), msgs)
+						err = q.Feed(t.Context(), msgs)()
 					}
 					if err != nil {
 						return

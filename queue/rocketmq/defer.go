@@ -87,6 +87,24 @@ func (l *Lane) postpone(ctx context.Context, m *queue.Message, due time.Time) er
 	return l.send(ctx, soon, out)
 }
 
+// outgoing makes the message for an order, to be received at due; at once where
+// that is the zero time.
+func (q *Queue) outgoing(m *queue.Message, due time.Time) (*primitive.Message, error) {
+	claim := encoded(m)
+	if err := bounded(m.Order.ID, q.opts.Node, claim); err != nil {
+		return nil, err
+	}
+	body, err := appendBody(nil, m, q.opts.Node, claim)
+	if err != nil {
+		return nil, err
+	}
+	out := &primitive.Message{Body: body}
+	if p := properties(m, due); p != nil {
+		out.WithProperties(p)
+	}
+	return out, nil
+}
+
 func (l *Lane) send(ctx context.Context, k kind, out *primitive.Message) error {
 	err := l.queue.sender.send(ctx, fails, l.topics.of[k], out)
 	if l.queue.missed(l.topics, err) {

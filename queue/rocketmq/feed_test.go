@@ -19,7 +19,7 @@ import (
 // newFeeding is a queue whose topics are there and whose broker answers as told.
 func newFeeding(t *testing.T, a *answers, b *breaker.Breaker) *Queue {
 	t.Helper()
-	q := &Queue{opts: Options{Group: "manna", Node: "a", Batch: 256, Senders: 4, Queues: 1}}
+	q := &Queue{opts: Options{Group: "manna", Node: "a", Batch: 256, Senders: 4, Queues: 1}, feeding: make(chan struct{}, 4)}
 	q.topics = newProvision(&cluster{}, slog.New(slog.DiscardHandler))
 	q.sender = newTestSender(a, b)
 	q.marks = &marks{topics: q.topics, sender: q.sender, topic: marksOf("manna")}
@@ -50,13 +50,13 @@ func TestMarksAreAsYoungAsWhatWaited(t *testing.T) {
 		}
 		a := &answers{status: primitive.SendOK}
 		q := newFeeding(t, a, b)
-		if err := q.Feed(t.Context(), fed()); err != nil {
+		if err := q.Feed(t.Context(), fed())(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(markEvery / 2)
 		b.Hold(breaker.HeldOpen)
 		waited := make(chan error, 1)
-		go func() { waited <- q.Feed(t.Context(), fed()) }()
+		go func() { waited <- q.Feed(t.Context(), fed())() }()
 		time.Sleep(2 * time.Hour)
 		b.Hold(breaker.Automatic)
 		if err := <-waited; err != nil {
@@ -115,7 +115,7 @@ func TestTopicsAreAskedForOnce(t *testing.T) {
 	other := samples()["first"].m
 	other.Order.Partner = "iris"
 	mixed := append([]*queue.Message{&other}, fed()...)
-	if err := q.Feed(t.Context(), mixed); err == nil || !strings.Contains(err.Error(), "lane iris") {
+	if err := q.Feed(t.Context(), mixed)(); err == nil || !strings.Contains(err.Error(), "lane iris") {
 		t.Errorf("got %v, want an error that names the lane", err)
 	}
 	if n := asked.Load(); n != 1 {

@@ -73,7 +73,7 @@ func TestBrokerThatLostItsStore(t *testing.T) {
 	r.servers.Start(engines.Broker)
 
 	msgs := r.claims(40, "midas")
-	r.until("feed", func(ctx context.Context) error { return front.Feed(ctx, msgs) })
+	r.until("feed", func(ctx context.Context) error { return front.Feed(ctx, msgs)() })
 	r.until("status", func(ctx context.Context) error {
 		s, err := lanes.Status(ctx, "midas")
 		if claimed := msgs[0].Claim.ClaimedAt; err == nil && (s.Oldest.After(claimed) || s.Oldest.Before(claimed.Add(-10*time.Minute))) {

@@ -42,9 +42,6 @@ var (
 	errNewer   = errors.New("newer")
 )
 
-// bodyFrame is more than what a body has beside its claim and its node's name.
-const bodyFrame = 48
-
 // appendBody makes the body of a message. node is the one in whose log the claim
 // is, where m has its Origin.
 func appendBody(b []byte, m *queue.Message, node, claim string) ([]byte, error) {

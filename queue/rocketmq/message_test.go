@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+	"github.com/apache/rocketmq-client-go/v2/producer"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"manna/fallbacklog"
@@ -167,18 +169,77 @@ func TestEachMessageHasItsClaim(t *testing.T) {
 		msgs = append(msgs, &m, &other)
 	}
 	q := &Queue{opts: Options{Group: "manna", Batch: len(msgs)}}
-	var packed []*parcelled
-	if err := q.pack(msgs, time.Time{}, firsts, func(r *parcelled) { packed = append(packed, r) }); err != nil {
+	var packed []*batch
+	if err := q.pack(msgs, time.Time{}, firsts, func(b *batch) { packed = append(packed, b) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(packed) != 1 || len(packed[0].msgs) != len(msgs) {
 		t.Fatalf("%d messages are packed into %+v", len(msgs), packed)
 	}
-	for i, out := range packed[0].msgs {
-		read, _, err := decodeMessage(&stored{body: out.Body}, msgs[i].Order.Partner, "")
+	for i, s := range inBatch(t, packed[0]) {
+		read, _, err := decodeMessage(s, msgs[i].Order.Partner, "")
 		if err != nil || !reflect.DeepEqual(read.Claim, msgs[i].Claim) || read.Order.ID != msgs[i].Order.ID {
 			t.Errorf("message %d is read as %+v, %v; want order %v of %+v", i, read, err, msgs[i].Order.ID, msgs[i].Claim)
 		}
+	}
+}
+
+// inBatch takes a batch apart as a broker does.
+func inBatch(t *testing.T, b *batch) (msgs []*stored) {
+	t.Helper()
+	for r := (rest{b: b.body}); len(r.b) > 0; {
+		size := len(r.b)
+		n := r.number(4)
+		r.skip(3 * 4)
+		s := &stored{}
+		s.body = r.take(r.number(4))
+		s.props = r.take(r.number(2))
+		if r.short || uint64(size-len(r.b)) != n {
+			t.Fatalf("message %d of %d bytes does not add up", len(msgs), n)
+		}
+		msgs = append(msgs, s)
+	}
+	return msgs
+}
+
+// TestBatchesAreWhatTheClientSends: the broker is sent what the client makes of the same
+// messages, whole and halved, in room that is new and in room that was used.
+func TestBatchesAreWhatTheClientSends(t *testing.T) {
+	var msgs []*queue.Message
+	for i := range 7 {
+		m := samples()["first"].m
+		m.Attempts = i % 3 // one property at most: the client writes several in any order
+		msgs = append(msgs, &m)
+	}
+	q := &Queue{opts: Options{Group: "manna", Node: "front-a", Batch: len(msgs)}}
+	for range 2 {
+		var b *batch
+		if err := q.pack(msgs, time.Time{}, firsts, func(full *batch) { b = full }); err != nil {
+			t.Fatal(err)
+		}
+		first, second := b.halves()
+		for from, part := range map[int]*batch{0: b, len(first.msgs): second} {
+			var theirs []*primitive.Message
+			for _, m := range part.msgs {
+				out, err := q.outgoing(m, time.Time{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				theirs = append(theirs, out)
+			}
+			if want := producer.MarshalMessageBatch(theirs...); !bytes.Equal(part.body, want) || !part.message().Batch {
+				t.Errorf("the messages from %d on are\n%x\nwant\n%x", from, part.body, want)
+			}
+		}
+		if got := append(slices.Clone(first.body), second.body...); !bytes.Equal(got, b.body) || len(first.msgs)+len(second.msgs) != len(msgs) {
+			t.Errorf("%d and %d messages are the halves of %d", len(first.msgs), len(second.msgs), len(msgs))
+		}
+		quarter, _ := second.halves()
+		if n := len(inBatch(t, quarter)); n != len(quarter.msgs) {
+			t.Errorf("half of a half has %d messages, want %d", n, len(quarter.msgs))
+		}
+		b.empty()
+		q.batches.Put(b)
 	}
 }
 

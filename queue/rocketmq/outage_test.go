@@ -49,7 +49,7 @@ func (n *night) feed(ctx context.Context, q *rocketmq.Queue) {
 	const batch = 25
 	for at := 0; at < len(n.msgs); at += batch {
 		for {
-			err := q.Feed(ctx, n.msgs[at:min(at+batch, len(n.msgs))])
+			err := q.Feed(ctx, n.msgs[at:min(at+batch, len(n.msgs))])()
 			if err == nil {
 				break
 			}
@@ -164,7 +164,7 @@ func TestTheBrokerIsBackBeforeTheNameServer(t *testing.T) {
 
 	r.servers.Pause(engines.Broker)
 	r.servers.Kill(engines.NameServer)
-	if err := q.Feed(t.Context(), msgs[1:2]); err == nil {
+	if err := q.Feed(t.Context(), msgs[1:2])(); err == nil {
 		t.Error("fed without a broker")
 	}
 	r.log.await(t, 1, "WARN cannot ask who shares the lane")
@@ -182,7 +182,7 @@ func TestTheBrokerIsBackBeforeTheNameServer(t *testing.T) {
 			time.Sleep(20 * time.Millisecond) // as a feeder does
 		}
 	}
-	try("feed", func() error { return q.Feed(t.Context(), msgs[1:2]) })
+	try("feed", func() error { return q.Feed(t.Context(), msgs[1:2])() })
 	try("send", func() error { return q.Send(t.Context(), msgs[2]) })
 	r.log.await(t, 1, "over: cannot ask who shares the lane")
 	missing := map[gift.OrderID]bool{msgs[1].Order.ID: true, msgs[2].Order.ID: true}

@@ -31,6 +31,8 @@ type Queue struct {
 	marks    *marks
 	metrics  *metrics
 	work     sync.WaitGroup // Feeds and Sends under way
+	feeding  chan struct{}  // has one for each request of a Feed that is under way
+	batches  sync.Pool      // of *batch
 
 	mu     sync.Mutex
 	lanes  map[string]*Lane
@@ -56,7 +58,7 @@ func Open(ctx context.Context, opts Options) (*Queue, error) {
 	takeClient()
 	q := &Queue{
 		opts: opts, instance: fmt.Sprintf("%s@%d-%08x", opts.Node, os.Getpid(), rand.Uint32()),
-		lanes: make(map[string]*Lane), groups: make(map[string]*Lane),
+		feeding: make(chan struct{}, opts.Senders), lanes: make(map[string]*Lane), groups: make(map[string]*Lane),
 	}
 	q.wire = newWire(q.heard)
 	q.cluster = &cluster{wire: q.wire, nameServers: opts.NameServers, name: opts.Cluster}

@@ -98,7 +98,7 @@ func (r *rig) claims(n int, partner string) []*queue.Message {
 
 func (r *rig) feed(q *rocketmq.Queue, msgs ...*queue.Message) {
 	r.Helper()
-	if err := q.Feed(r.Context(), msgs); err != nil {
+	if err := q.Feed(r.Context(), msgs)(); err != nil {
 		r.Fatal(err)
 	}
 }

@@ -99,11 +99,11 @@ const (
 	fails patience = false
 )
 
-// send stores messages, all in one queue of one topic, all or none. Nil means
-// that the broker has said SEND_OK; after an error they may have been stored. It
+// send stores a message, or a batch of them, in one queue of a topic, all or none. Nil
+// means that the broker has said SEND_OK; after an error it may have been stored. It
 // does not end with ctx once the request is on its way: the client closes a
 // connection that others share when its context ends.
-func (s *sender) send(ctx context.Context, p patience, topic string, msgs ...*primitive.Message) error {
+func (s *sender) send(ctx context.Context, p patience, topic string, m *primitive.Message) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
@@ -120,11 +120,8 @@ func (s *sender) send(ctx context.Context, p patience, topic string, msgs ...*pr
 	if err != nil {
 		return err
 	}
-	place := &primitive.MessageQueue{Topic: topic, BrokerName: to.broker, QueueId: to.id}
-	for _, m := range msgs {
-		m.Topic, m.Queue = topic, place
-	}
-	answer, err := s.producer.SendSync(context.Background(), msgs...)
+	m.Topic, m.Queue = topic, &primitive.MessageQueue{Topic: topic, BrokerName: to.broker, QueueId: to.id}
+	answer, err := s.producer.SendSync(context.Background(), m)
 	switch {
 	case err != nil && (strings.HasPrefix(err.Error(), illegalPrefix) || strings.Contains(err.Error(), tooLargeText)):
 		result = breaker.Success
@@ -135,11 +132,11 @@ func (s *sender) send(ctx context.Context, p patience, topic string, msgs ...*pr
 		s.unlearn(topic)
 		return fmt.Errorf("%v: %w: %w", to, errNoTopic, err)
 	case err == nil && answer.Status != primitive.SendOK:
-		err = fmt.Errorf("the broker has them and says %v, not SEND_OK", sendStatus(answer.Status))
+		err = fmt.Errorf("the broker has what was sent and says %v, not SEND_OK", sendStatus(answer.Status))
 	}
 	if err != nil {
 		s.failed(to)
-		return fmt.Errorf("%d messages to %v: %w", len(msgs), to, err)
+		return fmt.Errorf("to %v: %w", to, err)
 	}
 	result = breaker.Success
 	return nil

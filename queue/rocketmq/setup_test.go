@@ -35,7 +35,7 @@ func TestTopicsWithTooFewQueues(t *testing.T) {
 	_, err := wide.Lane(t.Context(), "midas")
 	remedy := []string{r.group + "-first-midas", "2 queues", "mqadmin updateTopic", "queues: 2"}
 	wrong(t, "a lane", err, remedy...)
-	wrong(t, "feeding", wide.Feed(t.Context(), r.claims(1, "midas")), remedy...)
+	wrong(t, "feeding", wide.Feed(t.Context(), r.claims(1, "midas"))(), remedy...)
 	_, err = rocketmq.Check(t.Context(), r.options("b", 4), "midas")
 	wrong(t, "a check", err, append(remedy, r.group+"-later-midas")...)
 	if errors.Is(err, rocketmq.ErrAway) {
@@ -59,7 +59,7 @@ func TestPartnerWithTooFewQueuesHoldsUpNobodyElse(t *testing.T) {
 		}
 	}
 	mixed := append(r.claims(1, "iris"), r.claims(2, "nova")...)
-	refused("feed", q.Feed(t.Context(), mixed))
+	refused("feed", q.Feed(t.Context(), mixed)())
 	if n := r.status(q, "iris").Backlog; n != 0 {
 		t.Errorf("%d messages are stored of what is fed again without nova's", n)
 	}
@@ -99,7 +99,7 @@ func TestTopicThatMayNotBeWrittenHoldsUpNobodyElse(t *testing.T) {
 	}
 	set(4)
 	q := r.open("b", 2)
-	err := q.Feed(t.Context(), append(r.claims(1, "iris"), r.claims(1, "nova")...))
+	err := q.Feed(t.Context(), append(r.claims(1, "iris"), r.claims(1, "nova")...))()
 	var lane *queue.LaneRefusedError
 	if !errors.As(err, &lane) || lane.Partner != "nova" || !strings.Contains(lane.Err.Error(), "mqadmin updateTopicPerm") {
 		t.Errorf("got %v; want nova refused, with what helps", err)

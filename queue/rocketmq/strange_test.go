@@ -87,7 +87,7 @@ func TestMessagesThatAreTooLarge(t *testing.T) {
 	refused := func(size int) {
 		t.Helper()
 		msgs := append(r.claims(1, "midas"), fat(1, size)...)
-		err := q.Feed(t.Context(), msgs)
+		err := q.Feed(t.Context(), msgs)()
 		var r *queue.RefusedError
 		if !errors.As(err, &r) || r.Order != msgs[1].Order.ID {
 			t.Errorf("a message of %d bytes: %v; want a refusal of order %v", size, err, msgs[1].Order.ID)
