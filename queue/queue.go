@@ -79,6 +79,10 @@ type Status struct {
 	// means that there is none, and then every order claimed at or after AsOf may
 	// be.
 	Oldest time.Time `json:"oldest,omitzero"`
+	// OldestSeen is the claim time of the oldest first delivery among those that were
+	// looked at, which is how long one waits; of an engine that cannot look at all of
+	// them Oldest may be earlier. Zero where Oldest is.
+	OldestSeen time.Time `json:"oldest_seen,omitzero"`
 	// OldestDue is the earliest due time of a deferred message that has not been
 	// let go: an order whose due time is at or after it may still be in the lane.
 	// The due time of a reissued order is that of its `reissued` record, or later.

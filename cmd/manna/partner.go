@@ -60,8 +60,8 @@ func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 			breaker = mode
 		}
 		oldest := "-"
-		if !l.Queue.Oldest.IsZero() {
-			oldest = time.Since(l.Queue.Oldest).Round(time.Second).String()
+		if !l.Queue.OldestSeen.IsZero() {
+			oldest = time.Since(l.Queue.OldestSeen).Round(time.Second).String()
 		}
 		fmt.Fprintf(w, "%s\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", l.Partner, l.Rate, l.Queue.Backlog+max(0, l.Queue.Held-int64(l.InFlight)), l.Queue.Deferred, l.InFlight,
 			l.Outcomes.Granted, l.Outcomes.Refused, l.Outcomes.Parked, oldest, breaker)

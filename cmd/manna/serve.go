@@ -41,7 +41,7 @@ more, stops at once.`,
 			if err != nil {
 				return usageError{fmt.Errorf("--role: %w", err)}
 			}
-			return serve(cmd.Context(), e, node.Options{Dev: dev, Roles: roles, Version: version}, l)
+			return serve(cmd.Context(), e, node.Options{Dev: dev, Roles: roles, Version: programVersion()}, l)
 		},
 	}
 	cmd.Flags().BoolVar(&dev, "dev", false, "ask nobody who they are; listens on loopback only")

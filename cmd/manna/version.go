@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -10,7 +11,17 @@ import (
 )
 
 // version is set by the release build with -ldflags "-X main.version=…".
-var version = "dev"
+var version string
+
+// programVersion is the release, or of any other build the commit that it was made from,
+// so that an operator sees which nodes are not the same; "dev" where that is not known.
+func programVersion() string {
+	commit := ""
+	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Version != "(devel)" {
+		commit = build.Main.Version
+	}
+	return cmp.Or(version, commit, "dev")
+}
 
 func newVersion(e *env) *cobra.Command {
 	return &cobra.Command{
@@ -23,7 +34,7 @@ func newVersion(e *env) *cobra.Command {
 				Revision string `json:"revision,omitempty"`
 				Go       string `json:"go"`
 				Platform string `json:"platform"`
-			}{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+			}{Version: programVersion(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 			if build, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range build.Settings {
 					if s.Key == "vcs.revision" {

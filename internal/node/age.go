@@ -52,14 +52,14 @@ func (n *Node) watchAges(ctx context.Context, a *ages) error {
 func (n *Node) lookAtAges(ctx context.Context, a *ages, promises map[string]time.Duration) {
 	for _, l := range n.consumer.Lanes(ctx) {
 		age := time.Duration(0)
-		if !l.Queue.Oldest.IsZero() {
-			age = time.Since(l.Queue.Oldest)
+		if !l.Queue.OldestSeen.IsZero() {
+			age = time.Since(l.Queue.OldestSeen)
 		}
 		a.oldest.WithLabelValues(l.Partner).Set(age.Seconds())
 		promise, known := promises[l.Partner]
 		passed := known && age > promise
 		if passed && !a.told[l.Partner] {
-			n.logger.Error("an order waits longer than its campaign promised", "partner", l.Partner, "oldest", l.Queue.Oldest, "promise", promise, "backlog", l.Queue.Backlog, "breaker", l.Breaker.State)
+			n.logger.Error("an order waits longer than its campaign promised", "partner", l.Partner, "oldest", l.Queue.OldestSeen, "promise", promise, "backlog", l.Queue.Backlog, "breaker", l.Breaker.State)
 		}
 		a.told[l.Partner] = passed
 		value := 0.0

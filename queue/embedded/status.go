@@ -42,6 +42,7 @@ func (l *Lane) Status(ctx context.Context) (queue.Status, error) {
 	s.Backlog, s.Deferred, s.Held = l.countsLocked()
 	if oldest != none {
 		s.Oldest = milliseconds(oldest)
+		s.OldestSeen = s.Oldest
 	}
 	if oldestDue != none {
 		s.OldestDue = milliseconds(time.Unix(0, oldestDue).UnixMilli())

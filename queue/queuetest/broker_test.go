@@ -228,6 +228,7 @@ func (l *lane) Status(context.Context) (queue.Status, error) {
 		cover(it)
 	}
 	s.Backlog, s.Deferred, s.Held = int64(len(t.fresh)), int64(len(t.due)), int64(len(l.held))
+	s.OldestSeen = s.Oldest
 	return s, nil
 }
 

@@ -154,8 +154,8 @@ func packs(t *testing.T, w *world) {
 	for _, id := range []gift.OrderID{c.Orders[3].ID, c.Orders[0].ID, last.Orders[0].ID} {
 		w.grant(l, held[id])
 	}
-	if s := w.status(l); s.Oldest.IsZero() || s.Oldest.After(c.ClaimedAt) {
-		t.Fatalf("the oldest is %v, want one not after %v", s.Oldest, c.ClaimedAt)
+	if s := w.status(l); s.Oldest.IsZero() || s.Oldest.After(c.ClaimedAt) || !s.OldestSeen.Equal(c.ClaimedAt.Truncate(time.Millisecond)) {
+		t.Fatalf("the oldest is %v, seen is %v; want one not after %v, and that", s.Oldest, s.OldestSeen, c.ClaimedAt)
 	}
 	w.kill()
 	w.drain("midas", c.Orders[2].ID)

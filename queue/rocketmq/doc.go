@@ -144,7 +144,8 @@
 // sender stores a mark, never more than five seconds before it begins to send, that is
 // not above the times of what it sends; what has waited at the breaker follows another
 // one. What was stored after t is covered
-// by the lowest mark that was stored since a minute and a bit before t.
+// by the lowest mark that was stored since a minute and a bit before t. OldestSeen is
+// the lowest of the former alone.
 //
 // OldestDue is found in the same way over the topic soon; and it is at most ten
 // minutes before the time that the brokers' timers have come to, because what they

@@ -172,6 +172,8 @@ func TestStatusIsTheGroups(t *testing.T) {
 			t.Errorf("%s: the oldest is %v, want %v", when, s.Oldest, oldest)
 		case s.Oldest.After(oldest) || oldest.Sub(s.Oldest) > 5*time.Minute:
 			t.Errorf("%s: the oldest is %v, want %v or a little before", when, s.Oldest, oldest)
+		case !s.OldestSeen.Equal(oldest.Truncate(time.Millisecond)):
+			t.Errorf("%s: the oldest seen is %v, want %v", when, s.OldestSeen, oldest)
 		}
 	}
 	check("fed", 10, msgs[0].Claim.ClaimedAt)

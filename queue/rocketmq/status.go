@@ -70,6 +70,9 @@ func (l *Lane) Status(ctx context.Context) (queue.Status, error) {
 	if s.Oldest, err = oldest.time(ctx); err != nil {
 		return s, err
 	}
+	if s.OldestSeen = oldest.seen; s.OldestSeen.IsZero() {
+		s.OldestSeen = s.Oldest // nothing of what waits could be read
+	}
 	if s.OldestDue, err = due.time(ctx); err != nil {
 		return s, err
 	}
@@ -189,6 +192,7 @@ type lowest struct {
 	kind  mark
 	known time.Time // no message is below, but for those that marks tell of
 	since time.Time // the oldest storing of those
+	seen  time.Time // the lowest that was seen, in whole milliseconds; only of first deliveries
 }
 
 func (w *lowest) atMost(t time.Time) {
@@ -214,7 +218,11 @@ func (w *lowest) firstDelivery(l *Lane, m *stored) {
 		return
 	}
 	if msg, _, err := decodeMessage(m, l.partner, l.queue.opts.Node); err == nil {
-		w.atMost(msg.Claim.ClaimedAt)
+		at := msg.Claim.ClaimedAt
+		w.atMost(at)
+		if w.seen.IsZero() || at.Before(w.seen) {
+			w.seen = at.Truncate(time.Millisecond).UTC()
+		}
 	}
 }
 
