@@ -214,6 +214,7 @@ func TestClaimWithTwoGiftsIsToldAsTheOneItGets(t *testing.T) {
 	made, passed := d.claim("u")
 	other := foreign("u", made.ClaimedAt.Add(time.Second))
 	other.ID, other.Gift = made.ID, "other"
+	other.Orders[0].ID = made.ID.OrderID("other")
 	refused := ledger.OrderEvent{Order: passed.ID, Claim: made.ID, Node: "c", Kind: fallbacklog.Refused, Time: other.ClaimedAt, Code: ledger.GivenElsewhere}
 	granted := event(&other, "c", fallbacklog.Granted, other.ClaimedAt, "R")
 	s.orders = map[gift.OrderID]ledger.OrderRow{other.Orders[0].ID: row(&other, time.Time{}, granted)}
