@@ -74,6 +74,9 @@ type Status struct {
 	Backlog  int64 `json:"backlog"`  // first deliveries waiting; exact or, far behind, an estimate
 	Deferred int64 `json:"deferred"` // messages waiting for their due time, or due and waiting
 	Held     int64 `json:"held"`     // received, neither acknowledged nor deferred
+	// Aside is how many messages the engine keeps that it has put aside, because this
+	// release, or nobody, can read them.
+	Aside int64 `json:"aside,omitempty"`
 	// Oldest is the claim time of the oldest first delivery that has not been let
 	// go: an order claimed at or after it may still be in the lane. The zero time
 	// means that there is none, and then every order claimed at or after AsOf may

@@ -73,6 +73,9 @@ func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 		if l.Problem != "" {
 			fmt.Fprintf(out, "%s: what waits is not known now: %s\n", l.Partner, l.Problem)
 		}
+		if l.Queue.Aside > 0 {
+			fmt.Fprintf(out, "%s: messages put aside because they cannot be read: %d; the log of the lanes nodes says why, and the reconciler brings back what was an order\n", l.Partner, l.Queue.Aside)
+		}
 		if l.Waits != "" {
 			fmt.Fprintf(out, "%s: orders wait for the ledger: %s\n", l.Partner, l.Waits)
 		}

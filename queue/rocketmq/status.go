@@ -2,6 +2,7 @@ package rocketmq
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"manna/queue"
@@ -76,6 +77,9 @@ func (l *Lane) Status(ctx context.Context) (queue.Status, error) {
 	if s.OldestDue, err = due.time(ctx); err != nil {
 		return s, err
 	}
+	if s.Aside, err = l.aside(ctx); err != nil {
+		return s, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fresh, again := l.heldOf()
@@ -123,6 +127,21 @@ func (l *Lane) settle(ctx context.Context, all [kinds][]shard) error {
 		}
 	}
 	return nil
+}
+
+// aside counts what has been put aside. The topic is not there before anything has.
+func (l *Lane) aside(ctx context.Context) (n int64, err error) {
+	c := l.queue.cluster
+	shards, err := c.shards(ctx, l.topics.aside, permRead)
+	for _, s := range shards {
+		begin, failed := c.begin(ctx, s)
+		end, alsoFailed := c.end(ctx, s)
+		n, err = n+end-begin, errors.Join(err, failed, alsoFailed)
+	}
+	if isGone(err) {
+		return 0, nil
+	}
+	return n, err
 }
 
 // heldOf counts what this process holds of first deliveries and of the rest. It

@@ -48,6 +48,9 @@ func TestStrangeMessagesArePutAside(t *testing.T) {
 	if len(aside) != 2 || !strings.Contains(aside["an order of another firm"], "foreign") || !strings.Contains(aside[newer], "format 2") {
 		t.Errorf("aside are %q", aside)
 	}
+	if s := r.status(q, "midas"); s.Aside != 2 || s.Backlog != 0 {
+		t.Errorf("the lane has %d messages aside and %d waiting, want 2 and none", s.Aside, s.Backlog)
+	}
 	families, err := r.metrics.Gather()
 	if err != nil {
 		t.Fatal(err)
