@@ -94,11 +94,11 @@ func (c *Console) claimed(ctx context.Context, id gift.ClaimID) (*gift.Claim, er
 		return nil, err
 	}
 	missing := gift.Errorf(gift.NotFound, "no claim %v in the log of node %s; if it is an order's id: manna order %v", id, c.opts.Log.Node(), id)
-	if c.opts.Cluster == nil && !recorded {
-		return nil, missing
-	}
 	if c.opts.Cluster == nil {
-		return own, nil
+		if recorded {
+			return own, nil
+		}
+		return nil, missing
 	}
 	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
 	defer cancel()

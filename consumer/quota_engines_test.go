@@ -174,6 +174,7 @@ func (d *door) kept(most float64) {
 	if n := fullest(starts); float64(n) > float64(doorRate)*most {
 		d.t.Errorf("a second has %d starts, want at most %.2f of %v", n, most, doorRate)
 	}
+	// Arrivals count queries as well; these processes make none.
 	if books.Arrivals > len(starts) {
 		d.t.Errorf("%d calls came in, of %d that were started", books.Arrivals, len(starts))
 	}

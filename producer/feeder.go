@@ -28,8 +28,9 @@ type FeederOptions struct {
 	// Batch is how many messages are handed over at once, give or take the orders
 	// of one claim; default 256.
 	Batch int
-	// MarkEvery is the least time between two `sent` records; default 100 ms. It
-	// bounds how much is fed twice after a crash.
+	// MarkEvery is the least time between two `sent` records; default 100 ms. What was
+	// fed since, and up to two batches that were on their way, is fed twice after a
+	// crash.
 	MarkEvery time.Duration
 	// RetryMin and RetryMax bound the pause after an error of the queue, which
 	// doubles each time; default 100 ms and 5 s.
@@ -50,7 +51,7 @@ type FeederOptions struct {
 type Feeder struct {
 	opts    FeederOptions
 	through passed
-	oldest  atomic.Int64 // time of the oldest claim of the batch being fed, Unix ns; 0 between batches
+	under   underWay
 	parked  atomic.Int64
 	// Each of these comes as often as a batch does.
 	unmarked, untaken, refused *notice.Repeated
@@ -95,11 +96,11 @@ func (f *Feeder) Parked() int64 { return f.parked.Load() }
 
 // Behind is how long the oldest claim that is being fed has waited; 0 where none is.
 func (f *Feeder) Behind() time.Duration {
-	oldest := f.oldest.Load()
-	if oldest == 0 {
+	oldest, ok := f.under.first()
+	if !ok {
 		return 0
 	}
-	return max(0, f.opts.Now().Sub(time.Unix(0, oldest)))
+	return max(0, f.opts.Now().Sub(oldest))
 }
 
 // watermark reads where the feeder stopped last.
@@ -127,12 +128,18 @@ func (f *Feeder) watermark() (fallbacklog.Position, error) {
 func (f *Feeder) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	batches, used, moved := make(chan *load, 1), make(chan *load, 3), make(chan struct{}, 1)
+	batches, onWay, used := make(chan *load, 1), make(chan *load), make(chan *load, 4)
+	moved, settled := make(chan struct{}, 1), make(chan struct{})
+	defer f.under.clear()
 	marked := f.Through()
 	var parts sync.WaitGroup
 	for _, part := range []func() error{
 		func() error { return f.read(work, batches, used) },
-		func() error { return f.feedAll(work, batches, used, moved) },
+		func() error { return f.handAll(work, batches, onWay, settled) },
+		func() error {
+			defer close(settled)
+			return f.settleAll(work, onWay, used, moved)
+		},
 		func() error { return f.markAll(work, moved, &marked) },
 	} {
 		parts.Go(func() { stop(part()) })
@@ -146,25 +153,16 @@ func (f *Feeder) Run(ctx context.Context) error {
 	return f.mark(context.WithoutCancel(ctx), &marked)
 }
 
-// load is what is handed over at once. A feeder that is behind would make garbage of
-// many a second, so they are used again.
-type load struct {
-	room      []queue.Message
-	msgs      []*queue.Message     // those of room that the queue has not got yet
-	oldest    time.Time            // of its claims
-	end       fallbacklog.Position // before which there is nothing else
-	confirmed func() error         // of the queue, once it has been handed over
-}
-
 // read reads batches until the log cannot be read or ctx ends.
 func (f *Feeder) read(ctx context.Context, into chan<- *load, used <-chan *load) error {
 	reader := f.opts.Log.Reader(f.Through(), fallbacklog.Claimed)
 	defer reader.Close()
 	for {
-		b := new(load)
+		var b *load
 		select {
 		case b = <-used:
 		default:
+			b = new(load)
 		}
 		if err := f.collect(ctx, reader, b); err != nil {
 			return err
@@ -203,53 +201,43 @@ func (f *Feeder) collect(ctx context.Context, reader *fallbacklog.Reader, b *loa
 	return nil
 }
 
-// feedAll hands batches over until ctx ends. The next is on its way before the queue has
-// confirmed the last, and no more than that: where the last fails it goes before those
-// that come after it.
-func (f *Feeder) feedAll(ctx context.Context, batches <-chan *load, used chan<- *load, moved chan<- struct{}) error {
-	for last := (*load)(nil); ; {
-		next, err := f.hand(ctx, batches, last)
-		if last != nil {
-			if err := f.settle(ctx, last, moved); err != nil {
-				return err
-			}
-			clear(last.room) // and let the claims go
-			last.room, last.msgs = last.room[:0], last.msgs[:0]
+// handAll hands batches over until ctx ends or nobody settles them any more, each while
+// the one before is settled, and no more than that one: what fails goes before what comes
+// after it.
+func (f *Feeder) handAll(ctx context.Context, batches <-chan *load, onWay chan<- *load, settled <-chan struct{}) error {
+	defer close(onWay)
+	for {
+		select {
+		case b := <-batches:
+			f.under.enter(b.oldest)
+			b.confirmed = f.opts.Queue.Feed(ctx, b.msgs)
 			select {
-			case used <- last:
-			default:
+			case onWay <- b:
+			case <-settled:
+				return nil
 			}
-		}
-		if err != nil {
-			return err
-		}
-		if last = next; last != nil {
-			f.oldest.Store(last.oldest.UnixNano())
-		} else {
-			f.oldest.Store(0)
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
 
-// hand hands the next batch over. Where another is on its way it waits for none, and
-// gives nil.
-func (f *Feeder) hand(ctx context.Context, batches <-chan *load, last *load) (b *load, err error) {
-	if last != nil {
-		select {
-		case b = <-batches:
-		default:
-			return nil, nil
+// settleAll sees to it that the queue has each batch, in their order, until there are no
+// more. After ctx has ended it still hears of those that are on their way.
+func (f *Feeder) settleAll(ctx context.Context, onWay <-chan *load, used chan<- *load, moved chan<- struct{}) error {
+	for b := range onWay {
+		if err := f.settle(ctx, b, moved); err != nil {
+			return err
 		}
-	} else {
+		f.under.leave()
+		clear(b.room) // and let the claims go
+		b.room, b.msgs = b.room[:0], b.msgs[:0]
 		select {
-		case b = <-batches:
-			f.oldest.Store(b.oldest.UnixNano())
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		case used <- b:
+		default:
 		}
 	}
-	b.confirmed = f.opts.Queue.Feed(ctx, b.msgs)
-	return b, nil
+	return nil
 }
 
 // pass says that everything before a position is in the queue.

@@ -152,7 +152,7 @@ func TestFeederLosesNothingAndKeepsTheOrder(t *testing.T) {
 	t.Run("failing", func(t *testing.T) {
 		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
-		feederKeepsTheOrder(t, rand.New(rand.NewPCG(seed, 0)), 2*feedTestBatch)
+		feederKeepsTheOrder(t, rand.New(rand.NewPCG(seed, 0)), feedTestBatch)
 	})
 }
 

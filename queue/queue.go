@@ -102,10 +102,10 @@ type Feedable interface {
 	// Feed hands over first deliveries in order of age, and returns when the last of
 	// them is on its way. confirmed waits for the engine, and gives nil only where that
 	// has confirmed all of them; after an error any part may have been taken, and all are
-	// fed again. A RefusedError or LaneRefusedError says which never can be. Whoever
-	// feeds may have the next messages on their way before it asks; what has been handed
-	// over is sent, or has failed, also where nobody does. The messages are the engine's
-	// until confirmed returns.
+	// fed again. A RefusedError or LaneRefusedError says which never can be. The messages
+	// and ctx are the engine's until confirmed has returned. Feed is safe for concurrent
+	// use: the next messages may be on their way before the last are confirmed. What has
+	// been handed over is sent, or has failed, also where nobody asks.
 	Feed(ctx context.Context, msgs []*Message) (confirmed func() error)
 }
 

@@ -138,7 +138,8 @@ func brokerOptions(c *config.Config) rocketmq.Options {
 }
 
 // feedBatch is what several requests bring to the brokers. Where one of them fails all are
-// sent again, and more of them at a time are in nobody's cache any more.
+// sent again; and a few thousand orders would no longer be in the processor's cache when
+// they are written.
 const feedBatch = 1024
 
 // sendingSettings are those of the breaker of what is sent to the queue: a broker

@@ -31,15 +31,6 @@ func (q *Queue) Feed(ctx context.Context, msgs []*queue.Message) (confirmed func
 	if len(msgs) == 0 {
 		return ended(nil)
 	}
-	oldest := msgs[0].Claim.ClaimedAt
-	for _, m := range msgs {
-		if m.Claim.ClaimedAt.Before(oldest) {
-			oldest = m.Claim.ClaimedAt
-		}
-	}
-	if err := q.marks.cover(ctx, waits, claimTimes, oldest); err != nil {
-		return ended(err)
-	}
 	// Before anything is sent: whoever feeds leaves these out and feeds the rest
 	// again, which is stored once then.
 	if _, refused, err := q.willing(ctx, msgs); refused != nil || err != nil {
@@ -115,8 +106,12 @@ func (q *Queue) sendAll(ctx context.Context, p patience, msgs []*queue.Message, 
 	var work sync.WaitGroup
 	var mu sync.Mutex // guards failed
 	var failed error
-	err := q.pack(msgs, due, k, func(b *batch) {
-		slots <- struct{}{}
+	err := q.pack(msgs, due, k, func(b *batch) error {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		q.work.Add(1) // beside that of the caller
 		work.Go(func() {
 			defer func() {
@@ -132,6 +127,7 @@ func (q *Queue) sendAll(ctx context.Context, p patience, msgs []*queue.Message, 
 			b.empty()
 			q.batches.Put(b)
 		})
+		return nil
 	})
 	return func() error {
 		work.Wait()
@@ -141,7 +137,7 @@ func (q *Queue) sendAll(ctx context.Context, p patience, msgs []*queue.Message, 
 
 // pack makes batches of messages, each lane's in their order, and gives each away as
 // soon as it is full. After an error some have been given away, and the rest is not.
-func (q *Queue) pack(msgs []*queue.Message, due time.Time, k kind, give func(*batch)) error {
+func (q *Queue) pack(msgs []*queue.Message, due time.Time, k kind, give func(*batch) error) error {
 	open := make(map[string]*batch)
 	var claim *gift.Claim
 	var wire string
@@ -151,7 +147,9 @@ func (q *Queue) pack(msgs []*queue.Message, due time.Time, k kind, give func(*ba
 		}
 		b := open[m.Order.Partner]
 		if b != nil && !b.fits(wire, q.opts.Node, q.opts.Batch) {
-			give(b)
+			if err := give(b); err != nil {
+				return err
+			}
 			b = nil
 		}
 		if b == nil {
@@ -166,7 +164,9 @@ func (q *Queue) pack(msgs []*queue.Message, due time.Time, k kind, give func(*ba
 		}
 	}
 	for _, b := range open {
-		give(b)
+		if err := give(b); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -185,18 +185,26 @@ func (q *Queue) batch(m *queue.Message, k kind) (*batch, error) {
 	return b, nil
 }
 
+// covered sends a request once. That of a Feed may have waited long for its slot, so its
+// mark is seen to now.
+func (q *Queue) covered(ctx context.Context, p patience, b *batch) error {
+	if p == waits {
+		if err := q.marks.cover(ctx, waits, claimTimes, b.oldest); err != nil {
+			return err
+		}
+	}
+	return q.sender.send(ctx, fails, b.topic, b.message())
+}
+
 // sendOne sends one request. Where the broker takes none of this size, it is
 // halved; what is still too large alone is refused.
 func (q *Queue) sendOne(ctx context.Context, p patience, b *batch) error {
-	err := q.sender.send(ctx, fails, b.topic, b.message())
+	err := q.covered(ctx, p, b)
 	for p == waits && errors.Is(err, breaker.ErrOpen) {
 		// The breaker may be held for hours, and the mark is too old then. So another
 		// mark waits there, and the messages follow it.
 		q.marks.renew()
-		if err := q.marks.cover(ctx, p, claimTimes, b.oldest); err != nil {
-			return err
-		}
-		err = q.sender.send(ctx, fails, b.topic, b.message())
+		err = q.covered(ctx, p, b)
 	}
 	if !errors.Is(err, errTooLarge) {
 		if err != nil && !errors.Is(err, breaker.ErrOpen) && !q.missed(b.lane, err) {

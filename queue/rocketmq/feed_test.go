@@ -1,10 +1,12 @@
 package rocketmq
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -121,13 +123,72 @@ func TestTopicsAreAskedForOnce(t *testing.T) {
 	if n := asked.Load(); n != 1 {
 		t.Errorf("the name server was asked %d times, want once", n)
 	}
-	if want := []string{"manna-marks"}; !slices.Equal(a.topics, want) {
-		t.Errorf("of a batch that is fed again, messages went to %v, want %v", a.topics, want)
+	if len(a.topics) > 0 {
+		t.Errorf("of a batch that is fed again, messages went to %v", a.topics)
 	}
 	if err := q.Send(t.Context(), mixed...); err == nil || !strings.Contains(err.Error(), "lane iris") {
 		t.Errorf("got %v, want an error that names the lane", err)
 	}
-	if want := []string{"manna-marks", "manna-marks", "manna-soon-midas"}; !slices.Equal(a.topics, want) {
+	if want := []string{"manna-marks", "manna-soon-midas"}; !slices.Equal(a.topics, want) {
 		t.Errorf("messages went to %v, want %v", a.topics, want)
+	}
+}
+
+// TestFeedsShareTheirSlots: Feed returns while its last requests are under way, and with
+// as many of them as there are slots the next waits for one, no longer than its context;
+// Close waits for what is under way.
+func TestFeedsShareTheirSlots(t *testing.T) {
+	const senders = 2
+	a := &answers{status: primitive.SendOK, sending: make(chan struct{}), go_: make(chan struct{})}
+	q := newFeeding(t, a, nil)
+	q.opts.Batch, q.feeding = 1, make(chan struct{}, senders)
+	q.marks.written[claimTimes].at = time.Now() // and low enough
+	release := sync.OnceFunc(func() { close(a.go_) })
+	defer release()
+	confirmed := q.Feed(t.Context(), append(fed(), fed()...))
+	for range senders {
+		<-a.sending
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	next := make(chan error, 1)
+	go func() { next <- q.Feed(ctx, fed())() }()
+	idle := make(chan struct{})
+	go func() {
+		q.work.Wait()
+		close(idle)
+	}()
+	select {
+	case <-a.sending:
+		t.Error("more requests are under way than there are slots")
+	case err := <-next:
+		t.Errorf("the next Feed does not wait: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	cancel()
+	if err := <-next; !errors.Is(err, context.Canceled) {
+		t.Errorf("the next Feed ends with %v, want its context's end", err)
+	}
+	select {
+	case <-idle:
+		t.Error("nobody waits for the requests that are under way")
+	case <-time.After(10 * time.Millisecond):
+	}
+	release()
+	if err := confirmed(); err != nil {
+		t.Error(err)
+	}
+	<-idle
+}
+
+// TestFailedBatchesAreNotUsedAgain: the client may still read what it has not answered.
+func TestFailedBatchesAreNotUsedAgain(t *testing.T) {
+	a := &answers{err: errors.New("no answer in time")}
+	q := newFeeding(t, a, nil)
+	q.marks.written[claimTimes].at = time.Now()
+	if err := q.Feed(t.Context(), fed())(); err == nil {
+		t.Fatal("an error is lost")
+	}
+	if b := q.batches.Get(); b != nil {
+		t.Errorf("it is to be filled again: %+v", b)
 	}
 }

@@ -170,7 +170,7 @@ func TestEachMessageHasItsClaim(t *testing.T) {
 	}
 	q := &Queue{opts: Options{Group: "manna", Batch: len(msgs)}}
 	var packed []*batch
-	if err := q.pack(msgs, time.Time{}, firsts, func(b *batch) { packed = append(packed, b) }); err != nil {
+	if err := q.pack(msgs, time.Time{}, firsts, func(b *batch) error { packed = append(packed, b); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if len(packed) != 1 || len(packed[0].msgs) != len(msgs) {
@@ -211,11 +211,18 @@ func TestBatchesAreWhatTheClientSends(t *testing.T) {
 		m.Attempts = i % 3 // one property at most: the client writes several in any order
 		msgs = append(msgs, &m)
 	}
-	q := &Queue{opts: Options{Group: "manna", Node: "front-a", Batch: len(msgs)}}
-	for range 2 {
-		var b *batch
-		if err := q.pack(msgs, time.Time{}, firsts, func(full *batch) { b = full }); err != nil {
-			t.Fatal(err)
+	last := *msgs[6]
+	longer := *last.Claim
+	longer.User = strings.Repeat("u", 300)
+	last.Claim = &longer
+	q := &Queue{opts: Options{Group: "manna", Node: "front-a"}}
+	b := new(batch)
+	for _, msgs := range [][]*queue.Message{msgs, {&last, msgs[1], msgs[0]}} {
+		b.empty()
+		for _, m := range msgs {
+			if err := b.add(m, q.opts.Node, encoded(m), time.Time{}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		first, second := b.halves()
 		for from, part := range map[int]*batch{0: b, len(first.msgs): second} {
@@ -231,15 +238,13 @@ func TestBatchesAreWhatTheClientSends(t *testing.T) {
 				t.Errorf("the messages from %d on are\n%x\nwant\n%x", from, part.body, want)
 			}
 		}
-		if got := append(slices.Clone(first.body), second.body...); !bytes.Equal(got, b.body) || len(first.msgs)+len(second.msgs) != len(msgs) {
-			t.Errorf("%d and %d messages are the halves of %d", len(first.msgs), len(second.msgs), len(msgs))
+		if got := append(slices.Clone(first.body), second.body...); !bytes.Equal(got, b.body) || len(first.msgs)+len(second.msgs) != len(msgs) || len(b.ends) != len(msgs) {
+			t.Errorf("%d and %d messages are the halves of %d, with %d ends", len(first.msgs), len(second.msgs), len(msgs), len(b.ends))
 		}
-		quarter, _ := second.halves()
-		if n := len(inBatch(t, quarter)); n != len(quarter.msgs) {
-			t.Errorf("half of a half has %d messages, want %d", n, len(quarter.msgs))
+		half, _ := second.halves()
+		if n := len(inBatch(t, half)); n != len(half.msgs) {
+			t.Errorf("half of a half has %d messages, want %d", n, len(half.msgs))
 		}
-		b.empty()
-		q.batches.Put(b)
 	}
 }
 

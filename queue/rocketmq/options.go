@@ -32,7 +32,8 @@ type Options struct {
 	Queues int
 	// Batch is how many messages go to the broker in one request; default 256.
 	Batch int
-	// Senders is how many requests of one Feed are under way at once; default 4.
+	// Senders is how many requests of all Feeds together, and of each Send, are under way
+	// at once; default 4.
 	Senders int
 	// SendTimeout bounds one request to store messages; default 3 s.
 	SendTimeout time.Duration

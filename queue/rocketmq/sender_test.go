@@ -18,6 +18,7 @@ import (
 // answers is a producer whose broker answers as told.
 type answers struct {
 	client.Producer // of which nothing else is called
+	mu              sync.Mutex
 	status          primitive.SendStatus
 	err             error
 	sending         chan struct{} // a message for each send that has begun, if it is not nil
@@ -28,7 +29,9 @@ type answers struct {
 
 // SendSync implements client.Producer.
 func (a *answers) SendSync(_ context.Context, msgs ...*primitive.Message) (*primitive.SendResult, error) {
+	a.mu.Lock()
 	a.brokers, a.topics = append(a.brokers, msgs[0].Queue.BrokerName), append(a.topics, msgs[0].Topic)
+	a.mu.Unlock()
 	if a.sending != nil {
 		a.sending <- struct{}{}
 		<-a.go_
