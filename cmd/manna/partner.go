@@ -63,7 +63,11 @@ func laneTable(out io.Writer, lanes []consumer.LaneStatus) error {
 		if !l.Queue.OldestSeen.IsZero() {
 			oldest = time.Since(l.Queue.OldestSeen).Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "%s\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", l.Partner, l.Rate, l.Queue.Backlog+max(0, l.Queue.Held-int64(l.InFlight)), l.Queue.Deferred, l.InFlight,
+		waiting, deferred := fmt.Sprint(l.Queue.Backlog+max(0, l.Queue.Held-int64(l.InFlight))), fmt.Sprint(l.Queue.Deferred)
+		if l.Problem != "" {
+			waiting, deferred, oldest = "?", "?", "?"
+		}
+		fmt.Fprintf(w, "%s\t%v\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t\n", l.Partner, l.Rate, waiting, deferred, l.InFlight,
 			l.Outcomes.Granted, l.Outcomes.Refused, l.Outcomes.Parked, oldest, breaker)
 	}
 	if err := w.Flush(); err != nil {

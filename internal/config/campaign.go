@@ -252,9 +252,10 @@ func (v value) lowUnder(g *gift.Gift) {
 
 func (r *campaignReader) item(o *object, k *gift.Campaign, g *gift.Gift) {
 	item := gift.Item{Quantity: 1}
-	if v, ok := o.need("item", "write item: and a name that the item keeps: order ids are made from it"); ok && v.name(&item.Name) {
+	name, named := o.need("item", "write item: and a name that the item keeps: order ids are made from it")
+	if named = named && name.name(&item.Name); named {
 		if slices.ContainsFunc(g.Items, func(i gift.Item) bool { return i.Name == item.Name }) {
-			v.fail("give it a name of its own: order ids are made from it", "the item %s is there twice", item.Name)
+			name.fail(ownName, "the item %s is there twice", item.Name)
 		}
 	}
 	if v, ok := o.need("partner", "write partner: and a name from partners"); ok && v.name(&item.Partner) {
@@ -272,6 +273,9 @@ func (r *campaignReader) item(o *object, k *gift.Campaign, g *gift.Gift) {
 		o.place("amount").fail("write currency: too, like CNY; the amount is in its smallest unit", "says nothing without a currency")
 	}
 	o.names("platforms", gift.MaxItems, &item.Platforms)
+	if named && r.config.Clustered() {
+		name.alike(k, &item)
+	}
 	g.Items = append(g.Items, item)
 }
 

@@ -223,6 +223,43 @@ ledger: {engine: postgres, dsn: "postgres://db/m"}`: "there is no archive",
 	}
 }
 
+// Where several fronts share a queue, an item is the same in all gifts of a campaign: their
+// orders have one id.
+func TestItemsOfOneNameInACluster(t *testing.T) {
+	const cluster = `
+queue: {engine: rocketmq, nameservers: [q:9876]}
+guard: {engine: memcached, servers: [m:11211]}
+ledger: {engine: postgres, dsn: "postgres://db/m"}
+`
+	const text = `
+partners:
+  midas: {url: "http://a/grant", rate: 1/s, idempotent: true}
+  juno: {url: "http://b/grant", rate: 1/s, idempotent: true}
+campaigns:
+  spring:
+    opens: 2027-01-01T00:00:00Z
+    closes: 2027-01-02T00:00:00Z
+    gifts:
+      vip: {stock: 1, items: [{item: coin, partner: midas, sku: C1}, {item: vip, partner: midas}]}
+      duo: {stock: 1, items: [%s, {item: duo, partner: juno}]}
+`
+	for item, ok := range map[string]bool{
+		"{item: coin, partner: midas, sku: C1}":                             true,
+		"{item: coin, partner: midas, sku: C1, platforms: [ios]}":           true,
+		"{item: coin, partner: midas, sku: C2}":                             false,
+		"{item: coin, partner: juno, sku: C1}":                              false,
+		"{item: coin, partner: midas, sku: C1, quantity: 2}":                false,
+		"{item: coin, partner: midas, sku: C1, amount: 100, currency: CNY}": false,
+		"{item: other, partner: juno, sku: C2, amount: 100, currency: CNY}": true,
+	} {
+		mustParse(t, fmt.Sprintf(text, item))
+		_, err := Parse("manna.yaml", []byte(cluster+fmt.Sprintf(text, item)), func(string) (string, bool) { return "", false })
+		if (err == nil) != ok || err != nil && (!strings.Contains(err.Error(), "manna.yaml:15") || !strings.Contains(err.Error(), "the item coin is something else in the gift vip")) {
+			t.Errorf("%s: %v", item, err)
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	c := mustParse(t, minimal)
 	host, err := os.Hostname()

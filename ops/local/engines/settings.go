@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// writeSettings writes engines.yaml and env, for the servers that are up; with
-// none up there are no such files.
+// writeSettings writes engines.yaml and env, for the servers that were brought up, whether
+// they answer just now or not: a broker does not while its name server has only just been
+// started again. With none there are no such files.
 func (d *Dir) writeSettings(ctx context.Context) error {
 	all, err := d.Status(ctx)
 	if err != nil {
@@ -17,7 +18,7 @@ func (d *Dir) writeSettings(ctx context.Context) error {
 	}
 	var up []string
 	for _, st := range all {
-		if st.State == StateUp {
+		if st.State != StateDown {
 			up = append(up, st.Name)
 		}
 	}
