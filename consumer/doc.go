@@ -50,8 +50,9 @@
 // they share has failed. Of claims that may be, by their campaign, ledger.Choices says
 // before an order's first attempt which gift it is to be: that of which an order came so
 // far first. The orders that only the others have are refused (given_elsewhere), and
-// their stock goes back. Where the ledger is away these claims' orders wait, and behind
-// them whatever else their lane has.
+// their stock goes back. An order that both have is of an item that is the same in both:
+// a cluster's configuration in which it is not is refused. Where the ledger is away these
+// claims' orders wait, and behind them whatever else their lane has.
 //
 // A parked order that a person takes up comes as a new message, and the record of that
 // is in any node's log. A node that knows it as parked, by its own log or the mark,
