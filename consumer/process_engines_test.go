@@ -156,6 +156,9 @@ func serveLane(job []byte, in io.Reader, out io.Writer) (err error) {
 			if err == nil && l.Quota != nil && backlog.made < int(l.Quota.Used)+5*int(j.Rate) {
 				err = backlog.add(ctx, 5*int(j.Rate))
 			}
+			if ctx.Err() != nil {
+				return <-ended // nobody listens any more
+			}
 			if err != nil {
 				cancel()
 				return errors.Join(err, <-ended)
