@@ -75,9 +75,9 @@ type Cluster interface {
 type Claims interface {
 	// UserClaims lists a user's claims, the newest first, from before on; the
 	// zero Cursor begins. A claim that the logs hold several times is listed
-	// once, as it was accepted first: what it gets, Outcomes tells. Every claim accepted before asOf is in the
-	// answer, later ones may be; asOf is zero where nothing is known yet. next is
-	// zero where there are no more.
+	// once, as it was accepted first: what it gets, Outcomes tells. Every claim
+	// accepted before asOf is in the answer, later ones may be; asOf is zero where
+	// nothing is known yet. next is zero where there are no more.
 	UserClaims(ctx context.Context, user string, before Cursor, limit int) (claims []ClaimRow, asOf time.Time, next Cursor, err error)
 	// Position is how far the ledger has taken a node's log in; 0 where it has
 	// nothing of it.

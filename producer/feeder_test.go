@@ -109,13 +109,7 @@ const feedTestBatch = 8
 
 func startFeeder(t *testing.T, f *fixture, q *fileQueue) (feeder *Feeder, stop func()) {
 	t.Helper()
-	feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "file", Batch: feedTestBatch - 1, MarkEvery: 2 * time.Millisecond, RetryMin: time.Microsecond, RetryMax: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- feeder.Run(ctx) }()
+	feeder, cancel, done := runFeeder(t, FeederOptions{Log: f.log, Queue: q, Name: "file", Batch: feedTestBatch - 1, MarkEvery: 2 * time.Millisecond, RetryMin: time.Microsecond, RetryMax: time.Millisecond})
 	return feeder, func() {
 		t.Helper()
 		cancel()
@@ -123,6 +117,19 @@ func startFeeder(t *testing.T, f *fixture, q *fileQueue) (feeder *Feeder, stop f
 			t.Errorf("feeder: %v", err)
 		}
 	}
+}
+
+// runFeeder runs a feeder until it is cancelled, and then says on done how it ended.
+func runFeeder(t *testing.T, opts FeederOptions) (feeder *Feeder, cancel context.CancelFunc, done <-chan error) {
+	t.Helper()
+	feeder, err := NewFeeder(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- feeder.Run(ctx) }()
+	return feeder, cancel, ended
 }
 
 // has waits until the queue has n different orders.
@@ -317,14 +324,9 @@ func TestFeederParksWhatTheQueueCanNeverTake(t *testing.T) {
 	}
 	feed := func(name string) {
 		t.Helper()
-		feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: name, MarkEvery: time.Hour})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- feeder.Run(ctx) }()
+		ctx, end := context.WithTimeout(t.Context(), 20*time.Second)
+		defer end()
+		feeder, cancel, done := runFeeder(t, FeederOptions{Log: f.log, Queue: q, Name: name, MarkEvery: time.Hour})
 		if err := feeder.Wait(ctx, f.records(fallbacklog.Claimed)[5].At); err != nil {
 			t.Fatal(err)
 		}
@@ -460,13 +462,7 @@ func (q *deafQueue) Feed(ctx context.Context, _ []*queue.Message) (confirmed fun
 func TestFeederTellsHowFarItIsBehind(t *testing.T) {
 	f := openFixture(t)
 	q := &deafQueue{make(chan struct{}), make(chan struct{})}
-	feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "deaf", Now: func() time.Time { return opens.Add(time.Minute) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- feeder.Run(ctx) }()
+	feeder, cancel, done := runFeeder(t, FeederOptions{Log: f.log, Queue: q, Name: "deaf", Now: func() time.Time { return opens.Add(time.Minute) }})
 	want(t, "behind with nothing to feed", feeder.Behind(), 0)
 	f.clock.at.Store(opens.UnixNano())
 	f.claim(Request{Campaign: "spring", User: "u"})

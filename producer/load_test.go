@@ -37,14 +37,9 @@ func TestFeederHasTheNextBatchOnItsWay(t *testing.T) {
 	}
 	claims := f.records(fallbacklog.Claimed)
 	q := &asking{make(chan *asked)}
-	feeder, err := NewFeeder(FeederOptions{Log: f.log, Queue: q, Name: "asking", Batch: 1, RetryMin: time.Microsecond, RetryMax: time.Microsecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- feeder.Run(ctx) }()
+	ctx, end := context.WithTimeout(t.Context(), 20*time.Second)
+	defer end()
+	feeder, cancel, done := runFeeder(t, FeederOptions{Log: f.log, Queue: q, Name: "asking", Batch: 1, RetryMin: time.Microsecond, RetryMax: time.Microsecond})
 	next := func(claim int) *asked {
 		t.Helper()
 		select {

@@ -185,26 +185,23 @@ func (q *Queue) batch(m *queue.Message, k kind) (*batch, error) {
 	return b, nil
 }
 
-// covered sends a request once. That of a Feed may have waited long for its slot, so its
-// mark is seen to now.
-func (q *Queue) covered(ctx context.Context, p patience, b *batch) error {
-	if p == waits {
-		if err := q.marks.cover(ctx, waits, claimTimes, b.oldest); err != nil {
-			return err
-		}
-	}
-	return q.sender.send(ctx, fails, b.topic, b.message())
-}
-
 // sendOne sends one request. Where the broker takes none of this size, it is
 // halved; what is still too large alone is refused.
 func (q *Queue) sendOne(ctx context.Context, p patience, b *batch) error {
-	err := q.covered(ctx, p, b)
-	for p == waits && errors.Is(err, breaker.ErrOpen) {
+	var err error
+	for {
+		// Of a Feed, which may have waited long for its slot.
+		if p == waits {
+			if err := q.marks.cover(ctx, waits, claimTimes, b.oldest); err != nil {
+				return err
+			}
+		}
+		if err = q.sender.send(ctx, fails, b.topic, b.message()); p == fails || !errors.Is(err, breaker.ErrOpen) {
+			break
+		}
 		// The breaker may be held for hours, and the mark is too old then. So another
 		// mark waits there, and the messages follow it.
 		q.marks.renew()
-		err = q.covered(ctx, p, b)
 	}
 	if !errors.Is(err, errTooLarge) {
 		if err != nil && !errors.Is(err, breaker.ErrOpen) && !q.missed(b.lane, err) {
